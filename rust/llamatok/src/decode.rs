@@ -1,24 +1,284 @@
-//! Ids to text.
+//! Ids to text, as SentencePiece's `DecodeIds` (sentencepiece 0.2.3).
+//!
+//! `▁` becomes a space, control pieces vanish, the unknown piece gives the model's surface for it,
+//! and a run of byte pieces is read as UTF-8, in which each byte that begins no valid sequence
+//! gives one U+FFFD. Where the model puts a space in front of text, the first one is taken away again.
 
-use crate::{Result, TokenId};
+use std::sync::Arc;
+
+use crate::model::Model;
+use crate::vocabulary::{parse_byte_piece, PieceKind, TokenId, SPACE_SYMBOL};
+use crate::{Error, Result};
+
+/// How far copies of short pieces may reach beyond their end.
+const COPY: usize = 16;
+
+/// What each id gives.
+#[derive(Debug)]
+pub(crate) struct DecodeTable {
+    /// The texts of all pieces, one after the other, and [`COPY`] bytes beyond.
+    texts: Vec<u8>,
+    entries: Vec<Entry>,
+    unk_surface: Vec<u8>,
+    /// Whether the text's first space is taken away.
+    strips_prefix: bool,
+    /// Whether all leading spaces are.
+    strips_all: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    start: u32,
+    len: u32,
+    class: Class,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Text,
+    /// A piece that begins with `▁`.
+    SpacedText,
+    Byte(u8),
+    Control,
+    Unknown,
+}
+
+/// What the text so far means for the next piece.
+#[derive(Debug, Clone, Copy)]
+struct Position {
+    /// Whether a leading space would still be taken away.
+    at_start: bool,
+    /// Whether any text has been given.
+    has_text: bool,
+}
+
+impl DecodeTable {
+    pub(crate) fn new(model: &Model) -> Self {
+        let mut texts = Vec::new();
+        let entries = model
+            .vocabulary
+            .pieces()
+            .iter()
+            .map(|piece| {
+                let start = texts.len() as u32;
+                let class = match piece.kind {
+                    PieceKind::Control => Class::Control,
+                    PieceKind::Unknown => Class::Unknown,
+                    PieceKind::Byte => Class::Byte(parse_byte_piece(&piece.text).unwrap_or_default()),
+                    _ => {
+                        texts.extend_from_slice(piece.text.replace(SPACE_SYMBOL, " ").as_bytes());
+                        if piece.text.starts_with(SPACE_SYMBOL) {
+                            Class::SpacedText
+                        } else {
+                            Class::Text
+                        }
+                    }
+                };
+                Entry { start, len: texts.len() as u32 - start, class }
+            })
+            .collect();
+        texts.resize(texts.len() + COPY, 0);
+        Self {
+            texts,
+            entries,
+            unk_surface: model.unk_surface.clone().into_bytes(),
+            strips_prefix: model.normalizer.add_dummy_prefix || model.normalizer.remove_extra_whitespaces,
+            strips_all: model.normalizer.remove_extra_whitespaces,
+        }
+    }
+
+    fn start(&self) -> Position {
+        Position { at_start: self.strips_prefix, has_text: false }
+    }
+
+    fn entry(&self, ids: &[TokenId], index: usize) -> Result<Entry> {
+        let id = ids[index];
+        self.entries
+            .get(id as usize)
+            .copied()
+            .ok_or_else(|| Error::id_out_of_range(id.into(), index, self.entries.len()))
+    }
+
+    /// Appends a piece that is no byte piece.
+    fn piece(&self, entry: Entry, position: &mut Position, out: &mut Vec<u8>) {
+        position.at_start &= !position.has_text;
+        let (mut start, mut len) = (entry.start as usize, entry.len as usize);
+        match entry.class {
+            Class::Control | Class::Byte(_) => return,
+            Class::Unknown => {
+                out.extend_from_slice(&self.unk_surface);
+                position.has_text |= !self.unk_surface.is_empty();
+                return;
+            }
+            Class::Text => {}
+            Class::SpacedText => {
+                if position.at_start {
+                    start += 1;
+                    len -= 1;
+                    position.at_start = self.strips_all;
+                }
+            }
+        }
+        position.has_text |= len > 0;
+        if len <= COPY {
+            // A copy of fixed size is several times as fast as one of the true length.
+            let end = out.len() + len;
+            out.extend_from_slice(&self.texts[start..start + COPY]);
+            out.truncate(end);
+        } else {
+            out.extend_from_slice(&self.texts[start..start + len]);
+        }
+    }
+
+    /// Appends the text of `ids` to `out`, as valid UTF-8.
+    pub(crate) fn decode(&self, ids: &[TokenId], skip_special: bool, out: &mut Vec<u8>) -> Result<()> {
+        let mut position = self.start();
+        let mut run = Vec::new();
+        for index in 0..ids.len() {
+            let entry = self.entry(ids, index)?;
+            match entry.class {
+                Class::Byte(byte) => run.push(byte),
+                Class::Control | Class::Unknown if skip_special => {}
+                _ => {
+                    if !run.is_empty() {
+                        position.has_text = true;
+                        flush(&mut run, out);
+                    }
+                    self.piece(entry, &mut position, out);
+                }
+            }
+        }
+        flush(&mut run, out);
+        Ok(())
+    }
+
+    /// Appends the bytes of `ids` to `out`: those of byte pieces as they are.
+    pub(crate) fn decode_bytes(&self, ids: &[TokenId], skip_special: bool, out: &mut Vec<u8>) -> Result<()> {
+        let mut position = self.start();
+        for index in 0..ids.len() {
+            let entry = self.entry(ids, index)?;
+            match entry.class {
+                Class::Byte(byte) => {
+                    out.push(byte);
+                    position.has_text = true;
+                }
+                Class::Control | Class::Unknown if skip_special => {}
+                _ => self.piece(entry, &mut position, out),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Appends a run of bytes as UTF-8, one U+FFFD for each byte that begins no valid sequence.
+fn flush(run: &mut Vec<u8>, out: &mut Vec<u8>) {
+    for chunk in run.utf8_chunks() {
+        out.extend_from_slice(chunk.valid().as_bytes());
+        for _ in chunk.invalid() {
+            out.extend_from_slice("\u{FFFD}".as_bytes());
+        }
+    }
+    run.clear();
+}
 
 /// Turns ids into text as they arrive.
+///
+/// Whatever the ids are and however they are cut into pushes, the texts of all pushes and of
+/// [`finish`](StreamDecoder::finish), joined, are what [`Tokenizer::decode`](crate::Tokenizer::decode)
+/// gives for the whole. A character whose bytes have not all arrived is held back; so no more than
+/// three bytes ever are.
 #[derive(Debug, Clone)]
-pub struct StreamDecoder;
+pub struct StreamDecoder {
+    table: Arc<DecodeTable>,
+    skip_special: bool,
+    position: Position,
+    /// The beginning of a character, at most three bytes.
+    pending: Vec<u8>,
+}
 
 impl StreamDecoder {
+    pub(crate) fn new(table: Arc<DecodeTable>, skip_special: bool) -> Self {
+        let position = table.start();
+        Self { table, skip_special, position, pending: Vec::new() }
+    }
+
     /// Takes ids and appends the text that is complete by now to `out`.
     ///
     /// # Errors
-    /// [`ErrorKind::IdOutOfRange`](crate::ErrorKind::IdOutOfRange); the decoder is then unchanged.
+    /// [`ErrorKind::IdOutOfRange`](crate::ErrorKind::IdOutOfRange); the decoder and `out` are then
+    /// unchanged.
     pub fn push(&mut self, ids: &[TokenId], out: &mut String) -> Result<()> {
-        let _ = (ids, out);
-        todo!()
+        for index in 0..ids.len() {
+            self.table.entry(ids, index)?;
+        }
+        let mut bytes = Vec::new();
+        for index in 0..ids.len() {
+            let entry = self.table.entry(ids, index)?;
+            match entry.class {
+                Class::Byte(byte) => {
+                    self.pending.push(byte);
+                    self.resolve_pending(&mut bytes);
+                }
+                Class::Control | Class::Unknown if self.skip_special => {}
+                _ => {
+                    self.flush_pending(&mut bytes);
+                    self.table.piece(entry, &mut self.position, &mut bytes);
+                }
+            }
+        }
+        append_utf8(&bytes, out);
+        Ok(())
     }
 
     /// Ends the stream: appends what was held back to `out`. The decoder may be used again, as new.
     pub fn finish(&mut self, out: &mut String) {
-        let _ = out;
-        todo!()
+        let mut bytes = Vec::new();
+        self.flush_pending(&mut bytes);
+        append_utf8(&bytes, out);
+        self.position = self.table.start();
+    }
+
+    fn flush_pending(&mut self, out: &mut Vec<u8>) {
+        self.position.has_text |= !self.pending.is_empty();
+        flush(&mut self.pending, out);
+    }
+
+    /// Gives what the next bytes cannot change any more.
+    fn resolve_pending(&mut self, out: &mut Vec<u8>) {
+        loop {
+            match std::str::from_utf8(&self.pending) {
+                Ok(_) => return self.flush_pending(out),
+                // Not an error yet: more bytes may make it a character.
+                Err(error) if error.valid_up_to() == 0 && error.error_len().is_none() => return,
+                Err(error) => {
+                    // At least one byte is decided: the valid ones, or the first one as invalid.
+                    let decided = error.valid_up_to().max(1);
+                    let rest = self.pending.split_off(decided);
+                    self.flush_pending(out);
+                    self.pending = rest;
+                }
+            }
+        }
+    }
+}
+
+fn append_utf8(bytes: &[u8], out: &mut String) {
+    // What is appended is whole pieces and whole characters, hence valid; this cannot replace anything.
+    out.push_str(&String::from_utf8_lossy(bytes));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn truncated_sequences_give_one_replacement_a_byte() {
+        for (bytes, expected) in
+            [(&b"\xF0\x9F\xA6"[..], 3), (b"\xE2\x82", 2), (b"\xED\xA0\x80", 3), (b"\xC0\x80", 2)]
+        {
+            let mut out = Vec::new();
+            flush(&mut bytes.to_vec(), &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), "\u{FFFD}".repeat(expected));
+        }
     }
 }

@@ -24,6 +24,8 @@ pub struct Error {
     field: Option<String>,
     message: String,
     io: Option<std::io::Error>,
+    /// The id that is out of range, its position and the vocabulary's size.
+    id: Option<(u64, usize, usize)>,
 }
 
 /// `Result` with [`Error`].
@@ -42,11 +44,18 @@ impl Error {
 
     /// A token id that the vocabulary does not have; `index` is its position in the input.
     pub fn id_out_of_range(id: u64, index: usize, vocab_size: usize) -> Self {
-        Self::new(
-            ErrorKind::IdOutOfRange,
-            None,
-            format!("id {id} at index {index} is out of range: the vocabulary has {vocab_size} pieces"),
-        )
+        let message =
+            format!("id {id} at index {index} is out of range: the vocabulary has {vocab_size} pieces");
+        Self { id: Some((id, index, vocab_size)), ..Self::new(ErrorKind::IdOutOfRange, None, message) }
+    }
+
+    /// The same error, with the position of the id counted from further ahead.
+    #[must_use]
+    pub(crate) fn shift_index(self, shift: usize) -> Self {
+        match self.id {
+            Some((id, index, vocab_size)) => Self::id_out_of_range(id, index + shift, vocab_size),
+            None => self,
+        }
     }
 
     /// A file that could not be read.
@@ -58,11 +67,12 @@ impl Error {
             field: None,
             message,
             io: Some(error),
+            id: None,
         }
     }
 
     fn new(kind: ErrorKind, field: Option<String>, message: String) -> Self {
-        Self { kind, source_name: None, field, message, io: None }
+        Self { kind, source_name: None, field, message, io: None, id: None }
     }
 
     /// Names the file (or other source) that the error arose in, unless one is named already.

@@ -3,10 +3,13 @@
 #![deny(missing_docs, rustdoc::broken_intra_doc_links)]
 
 mod batch;
+mod bpe;
 mod decode;
 mod error;
 pub mod load;
 mod model;
+mod normalize;
+mod special;
 mod tokenizer;
 pub mod vocabulary;
 

@@ -1,10 +1,14 @@
 //! The tokenizer: conducts the pipeline from text to ids and back.
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
-use crate::batch::{TextBatch, TokenBatch};
-use crate::decode::StreamDecoder;
-use crate::{Model, Result, TokenId};
+use crate::batch::{self, TextBatch, TokenBatch};
+use crate::bpe::engine::{CacheBudget, Engine, Worker};
+use crate::decode::{DecodeTable, StreamDecoder};
+use crate::normalize::to_valid_utf8;
+use crate::special::{Part, SpecialMatcher};
+use crate::{Error, Model, Result, TokenId};
 
 /// What is added to the ids of a text, and what is found in it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,7 +34,15 @@ pub struct CacheInfo {
 /// A tokenizer. Immutable and shareable among threads; clones share everything.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
-    model: std::sync::Arc<Model>,
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    model: Arc<Model>,
+    engine: Engine,
+    decode_table: Arc<DecodeTable>,
+    special: OnceLock<SpecialMatcher>,
 }
 
 impl Tokenizer {
@@ -40,8 +52,10 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::ModelFormat`](crate::ErrorKind::ModelFormat) where the normalizer's rules are damaged.
     pub fn new(model: Model, cache_bytes: Option<usize>) -> Result<Self> {
-        let _ = cache_bytes;
-        Ok(Self { model: std::sync::Arc::new(model) })
+        let model = Arc::new(model);
+        let engine = Engine::new(&model, CacheBudget::new(cache_bytes))?;
+        let decode_table = Arc::new(DecodeTable::new(&model));
+        Ok(Self { inner: Arc::new(Inner { model, engine, decode_table, special: OnceLock::new() }) })
     }
 
     /// Reads a `tokenizer.model` or a GGUF file.
@@ -49,7 +63,9 @@ impl Tokenizer {
     /// # Errors
     /// As [`crate::load::from_file`] and [`Tokenizer::new`].
     pub fn from_file(path: impl AsRef<Path>, cache_bytes: Option<usize>) -> Result<Self> {
+        let path = path.as_ref();
         Self::new(crate::load::from_file(path)?, cache_bytes)
+            .map_err(|error| error.in_source(path.display().to_string()))
     }
 
     /// Reads a model from memory.
@@ -62,12 +78,12 @@ impl Tokenizer {
 
     /// The model.
     pub fn model(&self) -> &Model {
-        &self.model
+        &self.inner.model
     }
 
     /// The state of the caches.
     pub fn cache_info(&self) -> CacheInfo {
-        CacheInfo::default()
+        self.inner.engine.cache_info()
     }
 
     /// The ids of a text (UTF-8; each byte that begins no valid sequence counts as U+FFFD), appended
@@ -77,8 +93,7 @@ impl Tokenizer {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where `options` asks for a token that
     /// the model has not.
     pub fn encode_into(&self, text: &[u8], options: &EncodeOptions, ids: &mut Vec<TokenId>) -> Result<()> {
-        let _ = (text, options, ids);
-        todo!()
+        self.inner.engine.with_worker(|worker| self.encode_with(worker, text, options, ids))
     }
 
     /// The number of ids that [`Tokenizer::encode_into`] would append.
@@ -86,8 +101,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode_into`].
     pub fn count(&self, text: &[u8], options: &EncodeOptions) -> Result<usize> {
-        let _ = (text, options);
-        todo!()
+        self.inner.engine.with_worker(|worker| self.count_with(worker, text, options))
     }
 
     /// The ids of several texts, on `num_threads` threads (`None`: as many as there are cores).
@@ -100,8 +114,19 @@ impl Tokenizer {
         options: &EncodeOptions,
         num_threads: Option<usize>,
     ) -> Result<TokenBatch> {
-        let _ = (texts, options, num_threads);
-        todo!()
+        self.check(options)?;
+        let tasks = batch::share_out(texts, num_threads);
+        let parts = batch::run(&tasks, num_threads, |task| {
+            self.inner.engine.with_worker(|worker| {
+                let mut part = TokenBatch::default();
+                for text in &texts[task.clone()] {
+                    self.encode_with(worker, text.as_ref(), options, &mut part.ids)?;
+                    part.offsets.push(part.ids.len() as i64);
+                }
+                Ok(part)
+            })
+        })?;
+        Ok(TokenBatch::concat(parts))
     }
 
     /// The number of ids of each of several texts.
@@ -114,8 +139,17 @@ impl Tokenizer {
         options: &EncodeOptions,
         num_threads: Option<usize>,
     ) -> Result<Vec<i64>> {
-        let _ = (texts, options, num_threads);
-        todo!()
+        self.check(options)?;
+        let tasks = batch::share_out(texts, num_threads);
+        let parts = batch::run(&tasks, num_threads, |task| {
+            self.inner.engine.with_worker(|worker| {
+                texts[task.clone()]
+                    .iter()
+                    .map(|text| Ok(self.count_with(worker, text.as_ref(), options)? as i64))
+                    .collect::<Result<Vec<i64>>>()
+            })
+        })?;
+        Ok(parts.concat())
     }
 
     /// The text of ids, as SentencePiece's `DecodeIds`. With `skip_special_tokens`, control and
@@ -124,8 +158,10 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::IdOutOfRange`](crate::ErrorKind::IdOutOfRange).
     pub fn decode(&self, ids: &[TokenId], skip_special_tokens: bool) -> Result<String> {
-        let _ = (ids, skip_special_tokens);
-        todo!()
+        let mut out = Vec::with_capacity(ids.len() * 4 + 16);
+        self.inner.decode_table.decode(ids, skip_special_tokens, &mut out)?;
+        // The decoder gives valid UTF-8 (whole pieces and whole characters), so nothing is replaced.
+        Ok(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
     }
 
     /// The bytes of ids: as [`Tokenizer::decode`], but byte pieces give their bytes as they are.
@@ -133,14 +169,15 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::IdOutOfRange`](crate::ErrorKind::IdOutOfRange).
     pub fn decode_bytes(&self, ids: &[TokenId], skip_special_tokens: bool) -> Result<Vec<u8>> {
-        let _ = (ids, skip_special_tokens);
-        todo!()
+        let mut out = Vec::with_capacity(ids.len() * 4 + 16);
+        self.inner.decode_table.decode_bytes(ids, skip_special_tokens, &mut out)?;
+        Ok(out)
     }
 
-    /// The texts of several lists of ids: `ids[offsets[i]..offsets[i + 1]]` is list `i`.
+    /// The texts (valid UTF-8) of several lists of ids: `ids[offsets[i]..offsets[i + 1]]` is list `i`.
     ///
     /// # Errors
-    /// [`ErrorKind::IdOutOfRange`](crate::ErrorKind::IdOutOfRange).
+    /// [`ErrorKind::IdOutOfRange`](crate::ErrorKind::IdOutOfRange), with the index within `ids`.
     ///
     /// # Panics
     /// Where `offsets` is empty, falls, or leaves `ids`.
@@ -151,13 +188,86 @@ impl Tokenizer {
         skip_special_tokens: bool,
         num_threads: Option<usize>,
     ) -> Result<TextBatch> {
-        let _ = (ids, offsets, skip_special_tokens, num_threads);
-        todo!()
+        let lists: Vec<&[TokenId]> =
+            offsets.windows(2).map(|pair| &ids[pair[0] as usize..pair[1] as usize]).collect();
+        let tasks = batch::share_out_by(lists.len(), num_threads, |index| lists[index].len() * 4);
+        let parts = batch::run(&tasks, num_threads, |task| {
+            let mut part = TextBatch::default();
+            part.bytes.reserve(lists[task.clone()].iter().map(|list| list.len()).sum::<usize>() * 4 + 16);
+            for index in task.clone() {
+                self.inner
+                    .decode_table
+                    .decode(lists[index], skip_special_tokens, &mut part.bytes)
+                    .map_err(|error| error.shift_index(offsets[index] as usize))?;
+                part.offsets.push(part.bytes.len() as i64);
+            }
+            Ok(part)
+        })?;
+        Ok(TextBatch::concat(parts))
     }
 
     /// A decoder for ids that arrive one after the other.
     pub fn stream_decoder(&self, skip_special_tokens: bool) -> StreamDecoder {
-        let _ = skip_special_tokens;
-        StreamDecoder
+        StreamDecoder::new(self.inner.decode_table.clone(), skip_special_tokens)
+    }
+
+    /// Refuses options that the model cannot serve.
+    fn check(&self, options: &EncodeOptions) -> Result<()> {
+        let model = self.model();
+        for (asked, id, option, token) in [
+            (options.add_bos, model.bos_id, "add_bos", "beginning-of-sequence"),
+            (options.add_eos, model.eos_id, "add_eos", "end-of-sequence"),
+        ] {
+            if asked && id.is_none() {
+                return Err(Error::unsupported(option, format!("the model has no {token} token")));
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_with(
+        &self,
+        worker: &mut Worker,
+        text: &[u8],
+        options: &EncodeOptions,
+        ids: &mut Vec<TokenId>,
+    ) -> Result<()> {
+        self.check(options)?;
+        let engine = &self.inner.engine;
+        let model = self.model();
+        if options.add_bos {
+            ids.extend(model.bos_id);
+        }
+        let text = to_valid_utf8(text);
+        if options.parse_special {
+            let special = match self.inner.special.get() {
+                Some(special) => special,
+                None => {
+                    let special = SpecialMatcher::new(model)?;
+                    self.inner.special.get_or_init(|| special)
+                }
+            };
+            for part in special.split(&text) {
+                match part {
+                    Part::Text(text) => engine.encode(worker, text, ids)?,
+                    Part::Special(id) => ids.push(id),
+                }
+            }
+        } else {
+            engine.encode(worker, &text, ids)?;
+        }
+        if options.add_eos {
+            ids.extend(model.eos_id);
+        }
+        Ok(())
+    }
+
+    fn count_with(&self, worker: &mut Worker, text: &[u8], options: &EncodeOptions) -> Result<usize> {
+        let mut ids = std::mem::take(&mut worker.ids);
+        ids.clear();
+        let result = self.encode_with(worker, text, options, &mut ids);
+        let count = ids.len();
+        worker.ids = ids;
+        result.map(|()| count)
     }
 }

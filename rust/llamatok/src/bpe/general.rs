@@ -1,0 +1,252 @@
+//! The general merger: exact for every vocabulary, O(n log n) for every text.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::cuts::Adjacency;
+use super::merges::{Merges, Symbol, NO_SYMBOL};
+use super::Map;
+use crate::normalize::UserDefinedMatcher;
+use crate::vocabulary::{PieceKind, TokenId, Vocabulary};
+use crate::{Error, Result};
+
+/// How deep SentencePiece takes unused pieces apart (`kMaxBpeResegmentDepth`, sentencepiece 0.2.3).
+const MAX_RESEGMENT_DEPTH: usize = 100;
+
+/// Encodes normalized text as SentencePiece's `bpe::Model::Encode` does.
+#[derive(Debug)]
+pub(crate) struct GeneralMerger {
+    merges: Merges,
+    adjacency: Adjacency,
+    user_defined: Option<UserDefinedMatcher>,
+    /// Whether merging may leave an unused piece.
+    has_unused: bool,
+}
+
+/// A symbol of the text that is being merged.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    symbol: Symbol,
+    /// Where it begins in the text, in bytes.
+    start: u32,
+    /// Its length in bytes; 0 once it has been merged into the one before.
+    len: u32,
+    prev: u32,
+    next: u32,
+    frozen: bool,
+}
+
+const NO_NODE: u32 = u32::MAX;
+
+/// A pair that may merge, ordered by rank, then from left to right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Pair {
+    rank: u32,
+    left: u32,
+    right: u32,
+    len: u32,
+    product: TokenId,
+}
+
+/// Buffers that calls share.
+#[derive(Debug, Default)]
+pub(crate) struct GeneralScratch {
+    nodes: Vec<Node>,
+    agenda: BinaryHeap<Reverse<Pair>>,
+    /// For each unused piece that was a candidate, the pair that it came from last.
+    splits: Map<TokenId, (Symbol, Symbol)>,
+}
+
+/// Where ids go: unknown characters become bytes, or unknown pieces of which a run gives one.
+pub(crate) struct Emitter<'a> {
+    vocabulary: &'a Vocabulary,
+    ids: &'a mut Vec<TokenId>,
+    after_unknown: bool,
+}
+
+impl<'a> Emitter<'a> {
+    pub(crate) fn new(vocabulary: &'a Vocabulary, ids: &'a mut Vec<TokenId>) -> Self {
+        Self { vocabulary, ids, after_unknown: false }
+    }
+
+    fn piece(&mut self, id: TokenId) {
+        self.ids.push(id);
+        self.after_unknown = false;
+    }
+
+    fn unknown(&mut self, text: &[u8]) {
+        if let Some(bytes) = self.vocabulary.byte_ids() {
+            self.ids.extend(text.iter().map(|&byte| bytes[usize::from(byte)]));
+        } else {
+            if !self.after_unknown {
+                self.ids.push(self.vocabulary.unk_id());
+            }
+            self.after_unknown = true;
+        }
+    }
+}
+
+impl GeneralMerger {
+    pub(crate) fn new(vocabulary: &Vocabulary, user_defined: Option<UserDefinedMatcher>) -> Self {
+        Self {
+            merges: Merges::new(vocabulary),
+            adjacency: Adjacency::new(vocabulary),
+            user_defined,
+            has_unused: vocabulary.pieces().iter().any(|piece| piece.kind == PieceKind::Unused),
+        }
+    }
+
+    /// Appends the ids of `text`, which must be normalized and valid UTF-8.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for 4 GiB of text without a place
+    /// where it may be cut.
+    pub(crate) fn encode(
+        &self,
+        text: &str,
+        scratch: &mut GeneralScratch,
+        emitter: &mut Emitter<'_>,
+    ) -> Result<()> {
+        if self.has_unused {
+            // How an unused piece is taken apart depends on the candidates of the whole text.
+            return self.encode_uncut(text, scratch, emitter);
+        }
+        let mut start = 0;
+        let mut chars = text.char_indices();
+        let Some((_, mut left)) = chars.next() else { return Ok(()) };
+        for (index, right) in chars {
+            if !self.adjacency.contains(left, right) {
+                self.encode_uncut(&text[start..index], scratch, emitter)?;
+                start = index;
+            }
+            left = right;
+        }
+        self.encode_uncut(&text[start..], scratch, emitter)
+    }
+
+    fn encode_uncut(
+        &self,
+        text: &str,
+        scratch: &mut GeneralScratch,
+        emitter: &mut Emitter<'_>,
+    ) -> Result<()> {
+        if text.len() >= NO_NODE as usize {
+            return Err(Error::unsupported(
+                "text",
+                "4 GiB without a place where this vocabulary allows to cut",
+            ));
+        }
+        let GeneralScratch { nodes, agenda, splits } = scratch;
+        nodes.clear();
+        agenda.clear();
+        splits.clear();
+        self.split_into_symbols(text, nodes);
+        let Some(last) = nodes.last_mut() else { return Ok(()) };
+        last.next = NO_NODE;
+
+        for right in 1..nodes.len() as u32 {
+            self.add_pair(nodes, right - 1, right, agenda, splits);
+        }
+        while let Some(Reverse(pair)) = agenda.pop() {
+            let (left, right) = (nodes[pair.left as usize], nodes[pair.right as usize]);
+            if left.len == 0 || right.len == 0 || left.len + right.len != pair.len {
+                continue;
+            }
+            nodes[pair.left as usize].symbol = pair.product;
+            nodes[pair.left as usize].len = pair.len;
+            nodes[pair.left as usize].next = right.next;
+            nodes[pair.right as usize].len = 0;
+            if right.next != NO_NODE {
+                nodes[right.next as usize].prev = pair.left;
+            }
+            // In this order, since the last candidate decides how an unused piece is taken apart.
+            if left.prev != NO_NODE {
+                self.add_pair(nodes, left.prev, pair.left, agenda, splits);
+            }
+            if right.next != NO_NODE {
+                self.add_pair(nodes, pair.left, right.next, agenda, splits);
+            }
+        }
+        let mut index = 0;
+        while index != NO_NODE {
+            let node = nodes[index as usize];
+            let bytes = &text.as_bytes()[node.start as usize..(node.start + node.len) as usize];
+            self.emit(node.symbol, bytes, splits, 0, emitter);
+            index = node.next;
+        }
+        Ok(())
+    }
+
+    fn split_into_symbols(&self, text: &str, nodes: &mut Vec<Node>) {
+        let mut start = 0;
+        while let Some(c) = text[start..].chars().next() {
+            let user_defined =
+                self.user_defined.as_ref().and_then(|m| m.longest_match(&text.as_bytes()[start..]));
+            let len = user_defined.unwrap_or(c.len_utf8());
+            let index = nodes.len() as u32;
+            nodes.push(Node {
+                symbol: if user_defined.is_some() { NO_SYMBOL } else { self.merges.character(c) },
+                start: start as u32,
+                len: len as u32,
+                prev: index.wrapping_sub(1),
+                next: index + 1,
+                frozen: user_defined.is_some(),
+            });
+            start += len;
+        }
+    }
+
+    fn add_pair(
+        &self,
+        nodes: &[Node],
+        left: u32,
+        right: u32,
+        agenda: &mut BinaryHeap<Reverse<Pair>>,
+        splits: &mut Map<TokenId, (Symbol, Symbol)>,
+    ) {
+        let (left_node, right_node) = (&nodes[left as usize], &nodes[right as usize]);
+        if left_node.frozen || right_node.frozen {
+            return;
+        }
+        let Some(product) = self.merges.pair(left_node.symbol, right_node.symbol) else { return };
+        let len = left_node.len + right_node.len;
+        agenda.push(Reverse(Pair { rank: self.merges.rank(product), left, right, len, product }));
+        if self.has_unused {
+            splits.insert(product, (left_node.symbol, right_node.symbol));
+        }
+    }
+
+    fn emit(
+        &self,
+        symbol: Symbol,
+        text: &[u8],
+        splits: &Map<TokenId, (Symbol, Symbol)>,
+        depth: usize,
+        emitter: &mut Emitter<'_>,
+    ) {
+        let vocabulary = emitter.vocabulary;
+        let id = if symbol == NO_SYMBOL {
+            // A user-defined symbol, or a character that no piece holds.
+            std::str::from_utf8(text).ok().and_then(|text| vocabulary.mergeable_id(text))
+        } else {
+            Some(symbol)
+        };
+        let Some(piece) = id.and_then(|id| vocabulary.get(id)) else {
+            return emitter.unknown(text);
+        };
+        let id = id.unwrap_or_default();
+        if piece.kind != PieceKind::Unused || depth > MAX_RESEGMENT_DEPTH {
+            return emitter.piece(id);
+        }
+        let Some(&(left, right)) = splits.get(&id) else {
+            return emitter.unknown(text);
+        };
+        let left_len = match vocabulary.get(left) {
+            Some(piece) => piece.text.len(),
+            None => self.merges.stranger(left).map_or(0, char::len_utf8),
+        };
+        let (left_text, right_text) = text.split_at(left_len);
+        self.emit(left, left_text, splits, depth + 1, emitter);
+        self.emit(right, right_text, splits, depth + 1, emitter);
+    }
+}

@@ -1,0 +1,149 @@
+//! SentencePiece's precompiled character map: a double-array trie whose keys are replaced by
+//! strings.
+//!
+//! The blob is `u32` trie size (little-endian), the trie's units (`u32` each), and the replacements,
+//! each ended by NUL. The trie is Darts-clone's; a unit packs a label, whether a value hangs below
+//! it, and the XOR distance to its children. The blob comes from strangers: whatever the search may
+//! touch is either checked here once or looked up with a bounds check.
+
+use crate::{Error, Result};
+
+const FIELD: &str = "normalizer_spec.precompiled_charsmap";
+
+/// SentencePiece looks at the first 32 keys that match at a position, the shortest ones first.
+const MAX_MATCHES: usize = 32;
+
+/// A checked character map.
+#[derive(Debug, Clone)]
+pub(crate) struct CharsMap {
+    units: Vec<u32>,
+    replacements: String,
+}
+
+impl CharsMap {
+    /// Parses a blob.
+    pub(crate) fn new(blob: &[u8]) -> Result<Self> {
+        let fault = |message: String| Err(Error::model_format(FIELD, message));
+        let Some((size, rest)) = blob.split_first_chunk::<4>() else {
+            return fault(format!("{} bytes are too few to hold the size of the trie", blob.len()));
+        };
+        let size = u32::from_le_bytes(*size) as usize;
+        if size < 1024 || size % 1024 != 0 || size >= rest.len() {
+            return fault(format!(
+                "the size of the trie, {size}, is no multiple of 1024 that leaves room for the replacements ({} bytes follow)",
+                rest.len()
+            ));
+        }
+        let (trie, replacements) = rest.split_at(size);
+        let units: Vec<u32> =
+            trie.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect();
+        let Ok(replacements) = std::str::from_utf8(replacements) else {
+            return fault("the replacements are no UTF-8".into());
+        };
+        for (index, &unit) in units.iter().enumerate() {
+            if !has_leaf(unit) {
+                continue;
+            }
+            let leaf = index ^ offset(unit);
+            let start = units.get(leaf).map(|&u| value(u));
+            if !start.is_some_and(|start| start < replacements.len() && replacements.is_char_boundary(start))
+            {
+                return fault(format!("unit {index} of the trie leads outside of the replacements"));
+            }
+        }
+        Ok(Self { units, replacements: replacements.into() })
+    }
+
+    /// The longest key that `text` begins with: its length in bytes (at least 1) and its replacement.
+    pub(crate) fn longest_match(&self, text: &[u8]) -> Option<(usize, &str)> {
+        let mut node = offset(*self.units.first()?);
+        let mut best = None;
+        let mut matches = 0;
+        for (index, &byte) in text.iter().enumerate() {
+            node ^= usize::from(byte);
+            let Some(&unit) = self.units.get(node) else { break };
+            if label(unit) != u32::from(byte) {
+                break;
+            }
+            node ^= offset(unit);
+            if has_leaf(unit) {
+                best = self.units.get(node).map(|&leaf| (index + 1, value(leaf)));
+                matches += 1;
+                if matches == MAX_MATCHES {
+                    break;
+                }
+            }
+        }
+        let (len, start) = best?;
+        let rest = self.replacements.get(start..)?;
+        Some((len, rest.split('\0').next().unwrap_or(rest)))
+    }
+}
+
+fn has_leaf(unit: u32) -> bool {
+    // A value unit has its top bit set and no other fields.
+    unit >> 31 == 0 && (unit >> 8) & 1 == 1
+}
+
+fn value(unit: u32) -> usize {
+    (unit & 0x7FFF_FFFF) as usize
+}
+
+fn label(unit: u32) -> u32 {
+    unit & 0x8000_00FF
+}
+
+fn offset(unit: u32) -> usize {
+    ((unit >> 10) << ((unit & (1 << 9)) >> 6)) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A map with the one rule `a` → `bc`: the root's children begin at unit 256.
+    fn blob() -> Vec<u8> {
+        let mut units = vec![0u32; 512];
+        units[0] = 256 << 10;
+        let child = 256 ^ usize::from(b'a');
+        // The value of `a` hangs below it at child ^ 1.
+        units[child] = (1 << 10) | (1 << 8) | u32::from(b'a');
+        units[child ^ 1] = 1 << 31;
+        let mut blob = (units.len() as u32 * 4).to_le_bytes().to_vec();
+        blob.extend(units.iter().flat_map(|u| u.to_le_bytes()));
+        blob.extend(b"bc\0");
+        blob
+    }
+
+    #[test]
+    fn replaces_the_longest_key() {
+        let map = CharsMap::new(&blob()).unwrap();
+        assert_eq!(map.longest_match(b"aa"), Some((1, "bc")));
+        assert_eq!(map.longest_match(b"ba"), None);
+        assert_eq!(map.longest_match(b""), None);
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        assert!(CharsMap::new(b"").is_err());
+        assert!(CharsMap::new(&blob()[..1000]).is_err());
+        let mut outside = blob();
+        let leaf = 4 + 4 * (256 ^ usize::from(b'a') ^ 1);
+        outside[leaf] = 200;
+        assert!(CharsMap::new(&outside).unwrap_err().to_string().contains("outside"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_blob_is_safe(mut units in proptest::collection::vec(any::<u32>(), 256), text: Vec<u8>) {
+            units[0] &= 0x3FFFF;
+            let mut blob = 1024u32.to_le_bytes().to_vec();
+            blob.extend(units.iter().flat_map(|u| u.to_le_bytes()));
+            blob.extend(b"abc\0");
+            if let Ok(map) = CharsMap::new(&blob) {
+                map.longest_match(&text);
+            }
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Text before merging: SentencePiece's normalizer (`Normalizer::Normalize`, sentencepiece 0.2.3).
+
+mod charsmap;
+
+use std::borrow::Cow;
+
+use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
+
+use crate::model::{Model, NormalizerSettings};
+use crate::vocabulary::{PieceKind, SPACE_SYMBOL};
+use crate::{Error, Result};
+use charsmap::CharsMap;
+
+/// Finds user-defined symbols: the longest one at a position.
+#[derive(Debug, Clone)]
+pub(crate) struct UserDefinedMatcher(AhoCorasick);
+
+impl UserDefinedMatcher {
+    /// A matcher of the user-defined pieces of the model; `None` where it has none.
+    pub(crate) fn new(model: &Model) -> Result<Option<Self>> {
+        let symbols: Vec<&str> = model
+            .vocabulary
+            .pieces()
+            .iter()
+            .filter(|piece| piece.kind == PieceKind::UserDefined)
+            .map(|piece| piece.text.as_str())
+            .collect();
+        if symbols.is_empty() {
+            return Ok(None);
+        }
+        AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .start_kind(StartKind::Both)
+            .build(symbols)
+            .map(|automaton| Some(Self(automaton)))
+            .map_err(|e| {
+                Error::model_format("pieces", format!("the user-defined symbols are too large: {e}"))
+            })
+    }
+
+    /// The length of the longest symbol that `text` begins with.
+    pub(crate) fn longest_match(&self, text: &[u8]) -> Option<usize> {
+        self.0.find(Input::new(text).anchored(Anchored::Yes)).map(|m| m.len())
+    }
+
+    /// The first symbol in `text` (of those that begin there, the longest), as a range of bytes.
+    pub(crate) fn find(&self, text: &[u8]) -> Option<std::ops::Range<usize>> {
+        self.0.find(text).map(|m| m.range())
+    }
+}
+
+/// A normalizer, ready to run.
+#[derive(Debug, Clone)]
+pub(crate) struct Normalizer {
+    settings: NormalizerSettings,
+    charsmap: Option<CharsMap>,
+    user_defined: Option<UserDefinedMatcher>,
+}
+
+impl Normalizer {
+    pub(crate) fn new(model: &Model, user_defined: Option<UserDefinedMatcher>) -> Result<Self> {
+        let settings = model.normalizer.clone();
+        let charsmap = match settings.precompiled_charsmap.as_slice() {
+            [] => None,
+            blob => Some(CharsMap::new(blob)?),
+        };
+        Ok(Self { settings, charsmap, user_defined })
+    }
+
+    pub(crate) fn settings(&self) -> &NormalizerSettings {
+        &self.settings
+    }
+
+    /// Whether normalizing changes nothing but spaces into `▁` and the dummy prefix.
+    pub(crate) fn is_identity(&self) -> bool {
+        self.charsmap.is_none()
+            && !self.settings.remove_extra_whitespaces
+            && !self.settings.treat_whitespace_as_suffix
+            && self.settings.escape_whitespaces
+    }
+
+    /// Whether normalizing a text in parts, cut before a space, gives the parts of the whole text
+    /// normalized (but for the dummy prefix).
+    pub(crate) fn is_local(&self) -> bool {
+        self.is_identity()
+    }
+
+    /// Appends the normalized `input` to `out`, with or without the dummy prefix that the settings
+    /// ask for. A space is written as `space`: SentencePiece's `▁`, or `" "` for a reader that takes
+    /// the two for the same.
+    pub(crate) fn normalize(&self, input: &str, dummy_prefix: bool, space: &str, out: &mut Vec<u8>) {
+        let start = out.len();
+        let settings = &self.settings;
+        let space = if settings.escape_whitespaces { space } else { " " };
+        let dummy_prefix = dummy_prefix && settings.add_dummy_prefix;
+        let mut rest = input;
+        if settings.remove_extra_whitespaces {
+            while !rest.is_empty() {
+                let (text, len) = self.normalize_prefix(rest);
+                if text != " " {
+                    break;
+                }
+                rest = &rest[len..];
+            }
+        }
+        if rest.is_empty() {
+            return;
+        }
+        if dummy_prefix && !settings.treat_whitespace_as_suffix {
+            out.extend_from_slice(space.as_bytes());
+        }
+        let mut after_space = settings.remove_extra_whitespaces;
+        while !rest.is_empty() {
+            let (mut text, len) = self.normalize_prefix(rest);
+            if after_space {
+                text = text.trim_start_matches(' ');
+            }
+            if !text.is_empty() {
+                for &byte in text.as_bytes() {
+                    if byte == b' ' {
+                        out.extend_from_slice(space.as_bytes());
+                    } else {
+                        out.push(byte);
+                    }
+                }
+                after_space = settings.remove_extra_whitespaces && text.ends_with(' ');
+            }
+            rest = &rest[len..];
+        }
+        if settings.remove_extra_whitespaces {
+            // A literal `▁` counts as a space here, since SentencePiece strips what it has written.
+            let strip = |text: &[u8]| {
+                let shorter = text.strip_suffix(space.as_bytes()).or_else(|| {
+                    text.strip_suffix(SPACE_SYMBOL.as_bytes()).filter(|_| settings.escape_whitespaces)
+                });
+                shorter.map(<[u8]>::len)
+            };
+            while let Some(len) = strip(&out[start..]) {
+                out.truncate(start + len);
+            }
+        }
+        if dummy_prefix && settings.treat_whitespace_as_suffix {
+            out.extend_from_slice(space.as_bytes());
+        }
+    }
+
+    /// What the beginning of `text` becomes, and how many bytes of `text` that takes.
+    fn normalize_prefix<'a>(&'a self, text: &'a str) -> (&'a str, usize) {
+        if let Some(len) = self.user_defined.as_ref().and_then(|m| m.longest_match(text.as_bytes())) {
+            return (&text[..len], len);
+        }
+        if let Some((len, replacement)) =
+            self.charsmap.as_ref().and_then(|m| m.longest_match(text.as_bytes()))
+        {
+            // A key of the trie is whole characters, but nothing in a stranger's file says so.
+            if text.is_char_boundary(len) {
+                return (replacement, len);
+            }
+        }
+        let len = text.chars().next().map_or(0, char::len_utf8);
+        (&text[..len], len)
+    }
+}
+
+/// `text` as valid UTF-8: each byte that begins no valid sequence becomes U+FFFD.
+pub(crate) fn to_valid_utf8(text: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = simdutf8::basic::from_utf8(text) {
+        return Cow::Borrowed(text);
+    }
+    let mut valid = String::with_capacity(text.len() + 16);
+    for chunk in text.utf8_chunks() {
+        valid.push_str(chunk.valid());
+        valid.extend(std::iter::repeat_n(char::REPLACEMENT_CHARACTER, chunk.invalid().len()));
+    }
+    Cow::Owned(valid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_invalid_byte_is_replaced() {
+        assert_eq!(to_valid_utf8(b"a\xF0\x9F\xA6"), "a\u{FFFD}\u{FFFD}\u{FFFD}");
+        assert_eq!(to_valid_utf8(b"\xE2\x82\xAC\xFF"), "€\u{FFFD}");
+        assert_eq!(to_valid_utf8(b"\xED\xA0\x80\xC0\x80"), "\u{FFFD}".repeat(5));
+    }
+}
