@@ -10,6 +10,9 @@ pub type TokenId = u32;
 /// The space symbol of SentencePiece, `▁` (U+2581).
 pub const SPACE_SYMBOL: &str = "\u{2581}";
 
+/// The piece that SentencePiece leaves out of its maps; see [`Vocabulary`].
+const NULL_PIECE: &str = "\0";
+
 /// The kinds of pieces, with the numbers that SentencePiece and GGUF give them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -73,6 +76,10 @@ pub struct Piece {
 
 /// The pieces of a model, checked as SentencePiece checks them when it loads a model
 /// (`ModelInterface::InitializePieces`, sentencepiece 0.2.3), and for finite scores besides.
+///
+/// The piece `"\0"` is special, as it is there: some converters write it next to `<0x00>`. With
+/// byte fallback it counts as unused, and an unused `"\0"` keeps its id, but is not found by name
+/// and may repeat.
 #[derive(Debug, Clone)]
 pub struct Vocabulary {
     pieces: Vec<Piece>,
@@ -87,9 +94,10 @@ impl Vocabulary {
     ///
     /// # Errors
     /// [`ErrorKind::ModelFormat`](crate::ErrorKind::ModelFormat), naming the piece: an empty or
-    /// doubled piece, a score that is not a finite number, no unknown piece or several, byte
-    /// pieces without byte fallback, ill-named ones, or fewer than 256 with it.
-    pub fn new(pieces: Vec<Piece>, byte_fallback: bool) -> Result<Self> {
+    /// doubled piece, one with a NUL character in it, a score that is not a finite number, no
+    /// unknown piece or several, byte pieces without byte fallback, ill-named ones, or fewer than
+    /// 256 with it.
+    pub fn new(mut pieces: Vec<Piece>, byte_fallback: bool) -> Result<Self> {
         let mut ids = HashMap::with_capacity(pieces.len().min(MAX_PIECES));
         let mut unk_id = None;
         let mut bytes: [Option<TokenId>; 256] = [None; 256];
@@ -99,7 +107,7 @@ impl Vocabulary {
                 format!("{} pieces, more than the limit of {MAX_PIECES}", pieces.len()),
             ));
         }
-        for (index, piece) in pieces.iter().enumerate() {
+        for (index, piece) in pieces.iter_mut().enumerate() {
             let id = index as TokenId;
             let fault = |message: String| Err(Error::model_format(format!("pieces[{index}]"), message));
             if piece.text.is_empty() {
@@ -116,6 +124,15 @@ impl Vocabulary {
                     "the score of {:?} is {}, not a finite number",
                     piece.text, piece.score
                 ));
+            }
+            if piece.text == NULL_PIECE && byte_fallback {
+                piece.kind = PieceKind::Unused;
+            }
+            if piece.text == NULL_PIECE && piece.kind == PieceKind::Unused {
+                continue;
+            }
+            if piece.text.contains('\0') {
+                return fault(format!("the piece {:?} contains a NUL character", piece.text));
             }
             if let Some(first) = ids.insert(piece.text.clone(), id) {
                 return fault(format!("the piece {:?} is already defined, by id {first}", piece.text));
@@ -258,6 +275,23 @@ mod tests {
         assert_eq!(vocabulary.mergeable_id("<s>"), None);
         assert_eq!(vocabulary.mergeable_id("a"), Some(1));
         assert_eq!(vocabulary.piece_to_id("b"), None);
+    }
+
+    #[test]
+    fn null_pieces_keep_their_ids_but_are_not_found() {
+        let unused = || piece("\0", 0.0, PieceKind::Unused);
+        let unk = || piece("<unk>", 0.0, PieceKind::Unknown);
+        let vocabulary = Vocabulary::new(vec![unused(), unk(), unused()], false).unwrap();
+        assert_eq!((vocabulary.len(), vocabulary.unk_id()), (3, 1));
+        assert_eq!(vocabulary.piece_to_id("\0"), None);
+        assert_eq!(vocabulary.get(2), Some(&unused()));
+
+        let normal = || piece("\0", 0.0, PieceKind::Normal);
+        assert!(fault(vec![unk(), normal()], false).contains("NUL"));
+        assert!(fault(vec![unk(), piece("a\0", 0.0, PieceKind::Unused)], false).contains("NUL"));
+        let bytes = (0..=255).map(|byte: u8| piece(&format!("<0x{byte:02X}>"), 0.0, PieceKind::Byte));
+        let vocabulary = Vocabulary::new([unk(), normal()].into_iter().chain(bytes).collect(), true).unwrap();
+        assert_eq!(vocabulary.get(1), Some(&unused()));
     }
 
     #[test]
