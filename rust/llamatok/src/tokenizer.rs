@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use crate::batch::{self, TextBatch, TokenBatch};
-use crate::bpe::engine::{CacheBudget, Engine, Worker};
+use crate::bpe::engine::{Engine, Worker};
 use crate::decode::{DecodeTable, StreamDecoder};
 use crate::normalize::to_valid_utf8;
 use crate::special::{Part, SpecialMatcher};
@@ -53,7 +53,7 @@ impl Tokenizer {
     /// [`ErrorKind::ModelFormat`](crate::ErrorKind::ModelFormat) where the normalizer's rules are damaged.
     pub fn new(model: Model, cache_bytes: Option<usize>) -> Result<Self> {
         let model = Arc::new(model);
-        let engine = Engine::new(&model, CacheBudget::new(cache_bytes))?;
+        let engine = Engine::new(&model, cache_bytes)?;
         let decode_table = Arc::new(DecodeTable::new(&model));
         Ok(Self { inner: Arc::new(Inner { model, engine, decode_table, special: OnceLock::new() }) })
     }
@@ -79,6 +79,12 @@ impl Tokenizer {
     /// The model.
     pub fn model(&self) -> &Model {
         &self.inner.model
+    }
+
+    /// Why texts go the general way, which is many times slower, if they do: what the vocabulary has that
+    /// the fast path cannot prove its cuts with.
+    pub fn general_because(&self) -> Option<&'static str> {
+        self.inner.engine.general_because()
     }
 
     /// The state of the caches.

@@ -1,25 +1,18 @@
-//! Text to ids: normalizes, cuts, and merges, by the quickest way that the vocabulary allows.
+//! Text to ids: normalizes, and merges by the quickest way that the vocabulary allows.
 
 use std::sync::{Mutex, PoisonError};
 
+use super::fast::{FastMerger, FastScratch};
 use super::general::{Emitter, GeneralMerger, GeneralScratch};
+use super::scan::Level;
 use crate::model::Model;
 use crate::normalize::{Normalizer, UserDefinedMatcher};
 use crate::tokenizer::CacheInfo;
 use crate::vocabulary::{TokenId, Vocabulary, SPACE_SYMBOL};
 use crate::Result;
 
-/// How much memory the caches may take.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CacheBudget {
-    limit_bytes: usize,
-}
-
-impl CacheBudget {
-    pub(crate) fn new(cache_bytes: Option<usize>) -> Self {
-        Self { limit_bytes: cache_bytes.unwrap_or(64_000_000) }
-    }
-}
+/// The bound on the caches of a process, unless a tokenizer is given one of its own.
+pub(crate) const DEFAULT_CACHE_BYTES: usize = 64_000_000;
 
 /// A model's merger with all that it needs.
 #[derive(Debug)]
@@ -27,7 +20,10 @@ pub(crate) struct Engine {
     vocabulary: Vocabulary,
     normalizer: Normalizer,
     general: GeneralMerger,
-    budget: CacheBudget,
+    /// The fast path, or why there is none.
+    fast: Result<FastMerger, &'static str>,
+    user_defined: Option<UserDefinedMatcher>,
+    cache_bytes: usize,
     idle: Mutex<Vec<Box<Worker>>>,
 }
 
@@ -36,24 +32,43 @@ pub(crate) struct Engine {
 pub(crate) struct Worker {
     normalized: Vec<u8>,
     general: GeneralScratch,
+    fast: Option<FastScratch>,
     /// For callers that want the number of ids only.
     pub(crate) ids: Vec<TokenId>,
 }
 
 impl Engine {
-    pub(crate) fn new(model: &Model, budget: CacheBudget) -> Result<Self> {
+    /// Builds the tables. The environment variable `LLAMATOK_ENGINE=general` switches the fast path
+    /// off, for tests and for the curious.
+    pub(crate) fn new(model: &Model, cache_bytes: Option<usize>) -> Result<Self> {
         let user_defined = UserDefinedMatcher::new(model)?;
+        let normalizer = Normalizer::new(model, user_defined.clone())?;
+        let general = GeneralMerger::new(&model.vocabulary, user_defined.clone());
+        let fast = if std::env::var("LLAMATOK_ENGINE").is_ok_and(|engine| engine == "general") {
+            Err("LLAMATOK_ENGINE asks for the general path")
+        } else if !model.normalizer.escape_whitespaces {
+            Err("spaces are not escaped")
+        } else {
+            FastMerger::new(&model.vocabulary, &general, Level::detect())
+        };
         Ok(Self {
             vocabulary: model.vocabulary.clone(),
-            normalizer: Normalizer::new(model, user_defined.clone())?,
-            general: GeneralMerger::new(&model.vocabulary, user_defined),
-            budget,
+            normalizer,
+            general,
+            fast,
+            user_defined,
+            cache_bytes: cache_bytes.unwrap_or(DEFAULT_CACHE_BYTES),
             idle: Mutex::new(Vec::new()),
         })
     }
 
     pub(crate) fn cache_info(&self) -> CacheInfo {
-        CacheInfo { limit_bytes: self.budget.limit_bytes, used_bytes: 0 }
+        CacheInfo { limit_bytes: self.cache_bytes, used_bytes: 0 }
+    }
+
+    /// Why the fast path is not taken, if it is not.
+    pub(crate) fn general_because(&self) -> Option<&'static str> {
+        self.fast.as_ref().err().copied()
     }
 
     /// Lends a worker to `work`.
@@ -67,10 +82,31 @@ impl Engine {
 
     /// Appends the ids of `text`.
     pub(crate) fn encode(&self, worker: &mut Worker, text: &str, ids: &mut Vec<TokenId>) -> Result<()> {
-        let Worker { normalized, general, .. } = worker;
+        let Worker { normalized, general, fast: scratch, .. } = worker;
+        let Ok(fast) = &self.fast else {
+            normalized.clear();
+            self.normalizer.normalize(text, true, SPACE_SYMBOL, normalized);
+            let text = String::from_utf8_lossy(normalized);
+            return self.general.encode(&text, general, &mut Emitter::new(&self.vocabulary, ids));
+        };
+        let scratch = scratch.get_or_insert_with(|| FastScratch::new(fast, self.cache_bytes / 2));
+        if self.normalizer.is_identity() && self.user_defined.is_none() {
+            let prefix = self.normalizer.settings().add_dummy_prefix && !text.is_empty();
+            fast.encode(scratch, text, prefix, ids);
+            return Ok(());
+        }
         normalized.clear();
-        self.normalizer.normalize(text, true, SPACE_SYMBOL, normalized);
-        let normalized = String::from_utf8_lossy(normalized);
-        self.general.encode(&normalized, general, &mut Emitter::new(&self.vocabulary, ids))
+        self.normalizer.normalize(text, true, " ", normalized);
+        let text = String::from_utf8_lossy(normalized);
+        let mut rest: &str = &text;
+        if let Some(matcher) = &self.user_defined {
+            while let Some(found) = matcher.find(rest.as_bytes()) {
+                fast.encode(scratch, &rest[..found.start], false, ids);
+                ids.extend(self.vocabulary.mergeable_id(&rest[found.clone()]));
+                rest = &rest[found.end..];
+            }
+        }
+        fast.encode(scratch, rest, false, ids);
+        Ok(())
     }
 }

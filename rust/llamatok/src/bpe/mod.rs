@@ -1,9 +1,16 @@
 //! Exact SentencePiece BPE: normalized text to ids.
 
+mod cache;
+mod classes;
 pub(crate) mod cuts;
 pub(crate) mod engine;
+mod fast;
 pub(crate) mod general;
 pub(crate) mod merges;
+mod runs;
+mod scan;
+mod trie;
+mod words;
 
 /// Hash maps whose keys a model file chooses: quick, and seeded at random.
 pub(crate) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;

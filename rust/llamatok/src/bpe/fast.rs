@@ -1,0 +1,352 @@
+//! The fast path: units of text, looked up in a cache, or merged where they are not in it.
+//!
+//! Text is copied, with its dummy prefix and with literal `▁` made spaces (the two are the same to
+//! SentencePiece), into a buffer of a few kilobytes, a part at a time; parts end where a run of spaces
+//! begins. In the buffer, [`scan`](super::scan) finds the units. Then, for a batch of units at a time,
+//! keys and hashes are made and the buckets of the cache asked for, and only then looked at, so that
+//! memory is waited for once a batch and not once a unit.
+
+use super::cache::{
+    hash_long, hash_short, long_key, short_key, Cells, LongKey, ShortKey, Table, LONE_SPACE, LONG, SHORT,
+};
+use super::classes::ByteClasses;
+use super::cuts::Adjacency;
+use super::general::GeneralMerger;
+use super::runs::Runs;
+use super::scan::{Level, Scanner, BLOCK};
+use super::words::{Reason, WordMerger, WordScratch, SPACE};
+use crate::vocabulary::{PieceKind, TokenId, Vocabulary, SPACE_SYMBOL};
+
+/// Units that are looked up together.
+const BATCH: usize = 128;
+/// How much text goes into the buffer at a time, in bytes.
+const PART: usize = 8 << 10;
+
+/// All that the fast path knows of a vocabulary.
+#[derive(Debug)]
+pub(crate) struct FastMerger {
+    words: WordMerger,
+    runs: Runs,
+    scanner: Scanner,
+    adjacency: Adjacency,
+    space_id: TokenId,
+    /// Whether ids fit 16 bits.
+    narrow: bool,
+    /// The id of which a run gives one, in models without byte fallback.
+    fused_id: Option<TokenId>,
+}
+
+/// The caches and buffers of one thread.
+#[derive(Debug)]
+pub(crate) struct FastScratch {
+    buffer: Vec<u8>,
+    starts: Vec<u32>,
+    words: WordScratch,
+    merged: Vec<TokenId>,
+    cache: Cache,
+}
+
+/// Two tables, with ids of 16 or of 32 bits.
+#[derive(Debug)]
+enum Cache {
+    Narrow(Tables<[u16; 8], [u16; 16]>),
+    Wide(Tables<[u32; 4], [u32; 8]>),
+}
+
+#[derive(Debug)]
+struct Tables<S, L> {
+    short: Table<ShortKey, S>,
+    long: Table<LongKey, L>,
+}
+
+impl<S: Cells, L: Cells> Tables<S, L> {
+    fn new(max_bytes: usize) -> Self {
+        let mut tables = Self { short: Table::new(max_bytes / 4 * 3), long: Table::new(max_bytes / 4) };
+        tables.short.grow(hash_short);
+        tables.long.grow(hash_long);
+        tables
+    }
+}
+
+impl FastScratch {
+    pub(crate) fn new(merger: &FastMerger, max_bytes: usize) -> Self {
+        Self {
+            buffer: Vec::new(),
+            starts: Vec::new(),
+            words: WordScratch::default(),
+            merged: Vec::new(),
+            cache: match merger.narrow {
+                true => Cache::Narrow(Tables::new(max_bytes)),
+                false => Cache::Wide(Tables::new(max_bytes)),
+            },
+        }
+    }
+
+    /// The bytes that the cache takes.
+    pub(crate) fn cache_bytes(&self) -> usize {
+        match &self.cache {
+            Cache::Narrow(tables) => tables.short.bytes() + tables.long.bytes(),
+            Cache::Wide(tables) => tables.short.bytes() + tables.long.bytes(),
+        }
+    }
+}
+
+impl FastMerger {
+    /// Builds the tables, or says why the vocabulary must go the general way.
+    pub(crate) fn new(
+        vocabulary: &Vocabulary,
+        general: &GeneralMerger,
+        level: Level,
+    ) -> Result<Self, Reason> {
+        for piece in vocabulary.pieces() {
+            match piece.kind {
+                PieceKind::Unused => return Err("there are unused pieces"),
+                PieceKind::UserDefined if piece.text.contains([' ', '▁']) => {
+                    return Err("a user-defined symbol holds a space")
+                }
+                PieceKind::Normal => {
+                    let word = piece.text.trim_start_matches('▁');
+                    if word.contains('▁') {
+                        return Err("a piece holds ▁ after another character");
+                    }
+                    if !word.is_empty() && piece.text.starts_with("▁▁") {
+                        return Err("a piece begins with several ▁ and goes on");
+                    }
+                }
+                _ => {}
+            }
+        }
+        let words = WordMerger::new(vocabulary, general.merges())?;
+        let is_run = |text: &str| text.chars().all(|c| c == '▁') && text.chars().nth(1).is_some();
+        let merges = general.merges();
+        let ranks = |of_runs: bool| {
+            (0..).zip(vocabulary.pieces()).filter_map(move |(id, piece)| {
+                let merged = piece.kind == PieceKind::Normal && piece.text.chars().nth(1).is_some();
+                (merged && is_run(&piece.text) == of_runs).then(|| merges.rank(id))
+            })
+        };
+        if ranks(true).min().is_some_and(|run| ranks(false).max().is_some_and(|word| run <= word)) {
+            return Err("a run of ▁ has a higher score than some other piece");
+        }
+        Ok(Self {
+            words,
+            runs: Runs::new(vocabulary, general)?,
+            scanner: Scanner::new(level, ByteClasses::new(vocabulary)),
+            adjacency: Adjacency::new(vocabulary),
+            space_id: vocabulary.mergeable_id(SPACE_SYMBOL).ok_or("▁ is no piece")?,
+            narrow: vocabulary.len() <= 1 << 16,
+            fused_id: vocabulary.byte_ids().is_none().then(|| vocabulary.unk_id()),
+        })
+    }
+
+    /// Appends the ids of `text`, in which a space stands for `▁` (but literal `▁` may occur), with a
+    /// space in front if `prefix` says so.
+    pub(crate) fn encode(&self, scratch: &mut FastScratch, text: &str, prefix: bool, out: &mut Vec<TokenId>) {
+        let first = out.len();
+        let mut rest = text;
+        let mut prefix = prefix;
+        while !rest.is_empty() || prefix {
+            let (part, tail) = rest.split_at(self.part_len(rest));
+            scratch.buffer.clear();
+            if prefix {
+                scratch.buffer.push(SPACE);
+            }
+            fill(part, &mut scratch.buffer);
+            self.encode_buffer(scratch, out);
+            (rest, prefix) = (tail, false);
+        }
+        if let Some(unknown) = self.fused_id {
+            fuse(out, first, unknown);
+        }
+    }
+
+    /// How much of `text` makes a part: up to the beginning of a run of spaces or, where there is none
+    /// for long, another place where it may be cut.
+    fn part_len(&self, text: &str) -> usize {
+        if text.len() <= PART {
+            return text.len();
+        }
+        let bytes = text.as_bytes();
+        // A literal `▁` before the space would belong to the run; its last byte tells enough.
+        let begins_run = |index: usize| bytes[index] == b' ' && !matches!(bytes[index - 1], b' ' | 0x81);
+        if let Some(index) = (PART / 2..PART).rev().find(|&index| begins_run(index)) {
+            return index;
+        }
+        let is_space = |c: char| matches!(c, ' ' | '▁');
+        let may_cut = |index: usize| {
+            let (left, right) = text.split_at(index);
+            match (left.chars().next_back(), right.chars().next()) {
+                (Some(left), Some(right)) => {
+                    !is_space(left) && !is_space(right) && !self.adjacency.contains(left, right)
+                }
+                _ => false,
+            }
+        };
+        (PART / 2..PART)
+            .rev()
+            .chain(PART..text.len())
+            .filter(|&index| text.is_char_boundary(index))
+            .find(|&index| may_cut(index) || begins_run(index))
+            .unwrap_or(text.len())
+    }
+
+    fn encode_buffer(&self, scratch: &mut FastScratch, out: &mut Vec<TokenId>) {
+        let FastScratch { buffer, starts, words, merged, cache } = scratch;
+        let len = buffer.len();
+        buffer.resize(len + 2 * BLOCK, 0);
+        starts.clear();
+        self.scanner.units(buffer, len, starts);
+        // At most one id a byte, and room for what the copies of whole entries write beyond.
+        out.reserve(len + 64);
+        match cache {
+            Cache::Narrow(tables) => self.look_up(tables, buffer, starts, words, merged, out),
+            Cache::Wide(tables) => self.look_up(tables, buffer, starts, words, merged, out),
+        }
+    }
+
+    fn look_up<S: Cells, L: Cells>(
+        &self,
+        tables: &mut Tables<S, L>,
+        buffer: &[u8],
+        starts: &[u32],
+        words: &mut WordScratch,
+        merged: &mut Vec<TokenId>,
+        out: &mut Vec<TokenId>,
+    ) {
+        let mut keys = [[0u64; 2]; BATCH];
+        let mut buckets = [0u32; BATCH];
+        let mut rest = starts;
+        while rest.len() > 1 {
+            let units = (rest.len() - 1).min(BATCH);
+            for index in 0..units {
+                let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
+                if end - start <= SHORT {
+                    let key = short_key(buffer, start, end - start);
+                    buckets[index] = tables.short.bucket(hash_short(&key));
+                    tables.short.prefetch(buckets[index]);
+                    keys[index] = key;
+                } else if end - start <= LONG {
+                    let key = long_key(buffer, start, end - start);
+                    buckets[index] = tables.long.bucket(hash_long(&key));
+                    tables.long.prefetch(buckets[index]);
+                }
+            }
+            for index in 0..units {
+                let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
+                let len = end - start;
+                let hit = if len <= SHORT {
+                    tables.short.get(buckets[index], &keys[index]).map(|cells| emit(cells, out))
+                } else if len <= LONG {
+                    let key = long_key(buffer, start, len);
+                    tables.long.get(buckets[index], &key).map(|cells| emit(cells, out))
+                } else {
+                    None
+                };
+                let lone_space = match hit {
+                    Some(meta) => meta & LONE_SPACE != 0,
+                    None => {
+                        self.merge(&buffer[start..end], words, merged);
+                        out.extend_from_slice(merged);
+                        let lone_space = merged.first() == Some(&self.space_id) && buffer[start] == SPACE;
+                        if len <= SHORT {
+                            if let Some(cells) = S::pack(merged, lone_space) {
+                                // The table may have grown since the bucket was found.
+                                let bucket = tables.short.bucket(hash_short(&keys[index]));
+                                if tables.short.insert(bucket, keys[index], cells) {
+                                    tables.short.grow(hash_short);
+                                }
+                            }
+                        } else if len <= LONG {
+                            if let Some(cells) = L::pack(merged, lone_space) {
+                                let key = long_key(buffer, start, len);
+                                if tables.long.insert(tables.long.bucket(hash_long(&key)), key, cells) {
+                                    tables.long.grow(hash_long);
+                                }
+                            }
+                        }
+                        lone_space
+                    }
+                };
+                if lone_space && start > 0 && buffer[start - 1] == SPACE {
+                    self.lengthen_run(buffer, start, end, words, merged, out);
+                }
+            }
+            rest = &rest[units..];
+        }
+    }
+
+    /// The ids of a unit, in `merged`.
+    #[cold]
+    #[inline(never)]
+    fn merge(&self, unit: &[u8], words: &mut WordScratch, merged: &mut Vec<TokenId>) {
+        merged.clear();
+        if unit[0] == SPACE && unit.iter().all(|&byte| byte == SPACE) {
+            self.runs.encode(unit.len(), merged);
+        } else {
+            self.words.encode(unit, words, merged);
+        }
+    }
+
+    /// Mends what has been appended for a run of spaces and the unit after it, whose first id is a
+    /// lone `▁`: the run is one longer, and the unit begins after it.
+    #[cold]
+    #[inline(never)]
+    fn lengthen_run(
+        &self,
+        buffer: &[u8],
+        start: usize,
+        end: usize,
+        words: &mut WordScratch,
+        merged: &mut Vec<TokenId>,
+        out: &mut Vec<TokenId>,
+    ) {
+        let run = buffer[..start].iter().rev().take_while(|&&byte| byte == SPACE).count();
+        self.merge(&buffer[start..end], words, merged);
+        out.truncate(out.len() - merged.len() - self.runs.count(run));
+        self.runs.encode(run + 1, out);
+        out.extend_from_slice(&merged[1..]);
+    }
+}
+
+/// Appends the ids of an entry and returns its meta cell.
+#[inline(always)]
+fn emit<V: Cells>(cells: &V, out: &mut Vec<TokenId>) -> usize {
+    let meta = cells.meta();
+    let count = meta & (LONE_SPACE - 1);
+    if out.capacity() - out.len() < 32 {
+        out.reserve(64);
+    }
+    cells.write(out.spare_capacity_mut());
+    // SAFETY: `pack` gives no count beyond the cells, all of which have been written.
+    unsafe { out.set_len(out.len() + count) };
+    meta
+}
+
+/// Appends `text` to `buffer`, with each `▁` as a space.
+fn fill(text: &str, buffer: &mut Vec<u8>) {
+    if text.is_ascii() {
+        buffer.extend_from_slice(text.as_bytes());
+        return;
+    }
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    for found in memchr::memmem::find_iter(bytes, SPACE_SYMBOL) {
+        buffer.extend_from_slice(&bytes[start..found]);
+        buffer.push(SPACE);
+        start = found + SPACE_SYMBOL.len();
+    }
+    buffer.extend_from_slice(&bytes[start..]);
+}
+
+/// Leaves one of each run of `unknown` among `ids[first..]`.
+fn fuse(ids: &mut Vec<TokenId>, first: usize, unknown: TokenId) {
+    let mut kept = first;
+    for index in first..ids.len() {
+        let id = ids[index];
+        if id != unknown || kept == first || ids[kept - 1] != unknown {
+            ids[kept] = id;
+            kept += 1;
+        }
+    }
+    ids.truncate(kept);
+}

@@ -1,0 +1,382 @@
+//! Finds cuts in text, 64 bytes at a time.
+//!
+//! The result is a bit for each byte: whether a unit begins there. SIMD only makes the classes of
+//! bytes into bit masks; the rest is the same for all. [`Level::Scalar`] is the specification, and the
+//! tests compare the others with it.
+
+use super::classes::{ByteClasses, Class};
+
+/// How many bytes a block has.
+pub(crate) const BLOCK: usize = 64;
+
+/// Ways to make the masks; holding one other than `Scalar` proves that the processor can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Level {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Level {
+    /// The best level of this processor; the environment variable `LLAMATOK_SIMD` (`scalar`, `avx2`,
+    /// `avx512`) asks for a lower one.
+    pub(crate) fn detect() -> Self {
+        let wanted = std::env::var("LLAMATOK_SIMD").unwrap_or_default();
+        let levels = Self::available();
+        levels.iter().copied().find(|level| level.name() == wanted).unwrap_or(levels[0])
+    }
+
+    /// All levels of this processor, the best first.
+    pub(crate) fn available() -> Vec<Self> {
+        let mut levels = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512bw") {
+                levels.push(Self::Avx512);
+            }
+            if is_x86_feature_detected!("avx2") {
+                levels.push(Self::Avx2);
+            }
+        }
+        levels.push(Self::Scalar);
+        levels
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => "avx512",
+        }
+    }
+}
+
+/// A bit for each byte of a block, the first byte in the lowest bit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Masks {
+    space: u64,
+    first: u64,
+    isolated: u64,
+    other: u64,
+}
+
+/// A scanner for one vocabulary.
+#[derive(Debug)]
+pub(crate) struct Scanner {
+    level: Level,
+    classes: ByteClasses,
+    tables: Tables,
+}
+
+/// Sets of ASCII characters for look-ups by shuffle: character `c` is in the set if bit `c >> 4` of
+/// entry `c & 15` is set.
+#[derive(Debug, Clone, Copy)]
+struct Tables {
+    first: [u8; 16],
+    isolated: [u8; 16],
+}
+
+/// What the last bytes of a block mean for the next one: masks of one bit.
+#[derive(Debug, Clone, Copy, Default)]
+struct Carry {
+    space: u64,
+    first: u64,
+    second: u64,
+    isolated: u64,
+    other: u64,
+}
+
+impl Scanner {
+    pub(crate) fn new(level: Level, classes: ByteClasses) -> Self {
+        let set = |class: Class| {
+            let mut table = [0u8; 16];
+            for (c, _) in classes.ascii.iter().enumerate().filter(|(_, &of)| of == class) {
+                table[c & 15] |= 1 << (c >> 4);
+            }
+            table
+        };
+        let tables = Tables { first: set(Class::First), isolated: set(Class::Isolated) };
+        Self { level, classes, tables }
+    }
+
+    pub(crate) fn classes(&self) -> &ByteClasses {
+        &self.classes
+    }
+
+    /// Appends to `starts` where the units of `buffer[..len]` begin, and `len` at last. `buffer` must
+    /// be valid UTF-8 up to `len`, and have zeros for at least a block behind it; `starts` must have
+    /// been cleared.
+    pub(crate) fn units(&self, buffer: &[u8], len: usize, starts: &mut Vec<u32>) {
+        assert!(buffer.len() >= len + BLOCK && len < u32::MAX as usize - BLOCK);
+        // A unit for each byte, one for the end, and the slack of whole blocks.
+        starts.reserve(len + 2 * BLOCK);
+        match self.level {
+            Level::Scalar => self.units_by(buffer, len, starts, |block| self.masks_scalar(block)),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Level::detect` gives this level only where the processor has AVX2.
+            Level::Avx2 => unsafe { self.units_avx2(buffer, len, starts) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Level::detect` gives this level only where the processor has AVX-512BW.
+            Level::Avx512 => unsafe { self.units_avx512(buffer, len, starts) },
+        }
+        starts.push(len as u32);
+    }
+
+    #[inline(always)]
+    fn units_by(
+        &self,
+        buffer: &[u8],
+        len: usize,
+        starts: &mut Vec<u32>,
+        masks: impl Fn(&[u8; BLOCK]) -> Masks,
+    ) {
+        let mut carry = Carry::default();
+        // Cuts that a character at the end of a block makes in the next one.
+        let mut spill = 0u64;
+        for (index, block) in buffer.chunks_exact(BLOCK).enumerate() {
+            let start = index * BLOCK;
+            if start >= len {
+                break;
+            }
+            let block: &[u8; BLOCK] = block.try_into().unwrap_or(&[0; BLOCK]);
+            let masks = masks(block);
+            let next_is_space = u64::from(buffer.get(start + BLOCK) == Some(&b' '));
+            let mut cuts = self.cuts(masks, next_is_space, &mut carry) | spill;
+            spill = 0;
+            if masks.other != 0 {
+                let (here, next) = self.cuts_beyond_ascii(buffer, start, masks.other);
+                cuts |= here;
+                spill = next;
+            }
+            if start == 0 {
+                cuts |= 1;
+            }
+            if len - start < BLOCK {
+                cuts &= (1 << (len - start)) - 1;
+            }
+            push_bits(cuts, start as u32, starts);
+        }
+    }
+
+    /// The cuts that classes show.
+    #[inline(always)]
+    fn cuts(&self, masks: Masks, next_is_space: u64, carry: &mut Carry) -> u64 {
+        let Masks { space, first, isolated, other } = masks;
+        let second = !(space | first | isolated | other);
+        let before = |mask: u64, carry: &mut u64| {
+            let shifted = mask << 1 | *carry;
+            *carry = mask >> 63;
+            shifted
+        };
+        let space_before = before(space, &mut carry.space);
+        let first_before = before(first, &mut carry.first);
+        let second_before = before(second, &mut carry.second);
+        let isolated_before = before(isolated, &mut carry.isolated);
+        let other_before = before(other, &mut carry.other);
+        let space_after = space >> 1 | next_is_space << 63;
+        let apart = self.classes.apart;
+        let only_if = |condition: bool, mask: u64| if condition { mask } else { 0 };
+        // A run begins; or its last space, which goes with the word.
+        (space & !space_before)
+            | (space & space_before & !space_after)
+            | isolated
+            | isolated_before
+            | (first & second_before)
+            | (second & first_before)
+            | only_if(apart.space_first, first & space_before)
+            | only_if(apart.space_second, second & space_before)
+            | only_if(apart.space_other, other & space_before)
+            | only_if(apart.first_other, other & first_before)
+            | only_if(apart.other_first, first & other_before)
+            | only_if(apart.second_other, other & second_before)
+            | only_if(apart.other_second, second & other_before)
+    }
+
+    /// Cuts around characters of three and four bytes that stand beside nothing in any piece: in this
+    /// block, and in the next one.
+    #[inline(always)]
+    fn cuts_beyond_ascii(&self, buffer: &[u8], start: usize, other: u64) -> (u64, u64) {
+        let mut cuts = 0u128;
+        let mut rest = other;
+        while rest != 0 {
+            let index = rest.trailing_zeros() as usize;
+            let bytes = &buffer[start + index..];
+            let first = u32::from(bytes[0]);
+            let tail = |index: usize| u32::from(bytes.get(index).copied().unwrap_or(0) & 0x3F);
+            let (code, len) = match first {
+                0xE0..=0xEF => ((first & 0xF) << 12 | tail(1) << 6 | tail(2), 3),
+                0xF0..=0xF7 => ((first & 7) << 18 | tail(1) << 12 | tail(2) << 6 | tail(3), 4),
+                // Words in alphabets of two bytes are whole units; and what is left of a character
+                // that began in the block before.
+                _ => {
+                    rest &= rest - 1;
+                    continue;
+                }
+            };
+            if !self.classes.is_social(char::from_u32(code).unwrap_or('\0')) {
+                cuts |= (1 | 1 << len) << index;
+            }
+            // Clears the bits of the whole character.
+            rest &= u64::MAX.checked_shl(index as u32 + len).unwrap_or(0);
+        }
+        (cuts as u64, (cuts >> 64) as u64)
+    }
+
+    fn masks_scalar(&self, block: &[u8; BLOCK]) -> Masks {
+        let mut masks = Masks::default();
+        for (index, &byte) in block.iter().enumerate() {
+            let bit = 1 << index;
+            match self.classes.ascii.get(usize::from(byte)) {
+                Some(Class::Space) => masks.space |= bit,
+                Some(Class::First) => masks.first |= bit,
+                Some(Class::Isolated) => masks.isolated |= bit,
+                Some(Class::Second) => {}
+                None => masks.other |= bit,
+            }
+        }
+        masks
+    }
+}
+
+/// Appends the places of the bits of `mask`, counted from `base`.
+#[inline(always)]
+fn push_bits(mut mask: u64, base: u32, starts: &mut Vec<u32>) {
+    let count = mask.count_ones() as usize;
+    let room = starts.spare_capacity_mut();
+    debug_assert!(room.len() >= BLOCK);
+    let mut written = 0;
+    // Eight at a time without a branch between; what is written beyond `count` is overwritten later.
+    while written < count {
+        for slot in &mut room[written..written + 8] {
+            slot.write(base + mask.trailing_zeros());
+            mask &= mask.wrapping_sub(1);
+        }
+        written += 8;
+    }
+    // SAFETY: the loop has written at least `count` elements, and `room` was there for them.
+    unsafe { starts.set_len(starts.len() + count) };
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::{Masks, Scanner, BLOCK};
+
+    /// For each high nibble, the bit that stands for it in the tables; none beyond ASCII.
+    const HIGH: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    impl Scanner {
+        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+        pub(super) unsafe fn units_avx2(&self, buffer: &[u8], len: usize, starts: &mut Vec<u32>) {
+            // SAFETY: unaligned loads of 16 bytes from arrays of 16.
+            let [first, isolated, high] = [&self.tables.first, &self.tables.isolated, &HIGH]
+                .map(|table| _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(table.as_ptr().cast()) }));
+            let nibble = _mm256_set1_epi8(15);
+            let half = |bytes: __m256i| {
+                let low = _mm256_and_si256(bytes, nibble);
+                let row = _mm256_shuffle_epi8(high, _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble));
+                let member = |table: __m256i| {
+                    let hit = _mm256_and_si256(_mm256_shuffle_epi8(table, low), row);
+                    !(_mm256_movemask_epi8(_mm256_cmpeq_epi8(hit, _mm256_setzero_si256())) as u32)
+                };
+                Masks {
+                    space: u64::from(_mm256_movemask_epi8(_mm256_cmpeq_epi8(
+                        bytes,
+                        _mm256_set1_epi8(b' ' as i8),
+                    )) as u32),
+                    first: u64::from(member(first)),
+                    isolated: u64::from(member(isolated)),
+                    other: u64::from(_mm256_movemask_epi8(bytes) as u32),
+                }
+            };
+            self.units_by(buffer, len, starts, |block: &[u8; BLOCK]| {
+                // SAFETY: two unaligned loads of 32 bytes from an array of 64.
+                let (low, high) = unsafe {
+                    (
+                        _mm256_loadu_si256(block.as_ptr().cast()),
+                        _mm256_loadu_si256(block.as_ptr().add(32).cast()),
+                    )
+                };
+                let (low, high) = (half(low), half(high));
+                Masks {
+                    space: low.space | high.space << 32,
+                    first: low.first | high.first << 32,
+                    isolated: low.isolated | high.isolated << 32,
+                    other: low.other | high.other << 32,
+                }
+            });
+        }
+
+        #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,lzcnt,popcnt")]
+        pub(super) unsafe fn units_avx512(&self, buffer: &[u8], len: usize, starts: &mut Vec<u32>) {
+            // SAFETY: unaligned loads of 16 bytes from arrays of 16.
+            let [first, isolated, high] = [&self.tables.first, &self.tables.isolated, &HIGH]
+                .map(|table| _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(table.as_ptr().cast()) }));
+            let nibble = _mm512_set1_epi8(15);
+            self.units_by(buffer, len, starts, |block: &[u8; BLOCK]| {
+                // SAFETY: an unaligned load of 64 bytes from an array of 64.
+                let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+                let low = _mm512_and_si512(bytes, nibble);
+                let row = _mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble));
+                Masks {
+                    space: _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b' ' as i8)),
+                    first: _mm512_test_epi8_mask(_mm512_shuffle_epi8(first, low), row),
+                    isolated: _mm512_test_epi8_mask(_mm512_shuffle_epi8(isolated, low), row),
+                    other: _mm512_movepi8_mask(bytes),
+                }
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::cuts::Adjacency;
+    use super::*;
+    use crate::vocabulary::{Piece, PieceKind, Vocabulary};
+
+    fn vocabulary(texts: &[&str]) -> Vocabulary {
+        let unk = Piece { text: "<unk>".into(), score: 0.0, kind: PieceKind::Unknown };
+        let pieces =
+            texts.iter().map(|text| Piece { text: (*text).into(), score: 0.0, kind: PieceKind::Normal });
+        Vocabulary::new(std::iter::once(unk).chain(pieces).collect(), false).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn levels_agree_and_cuts_are_allowed(
+            text in "([ab1. \n]|[éß中文🦙”’]|  ){0,300}",
+            pieces in prop::sample::subsequence(
+                vec!["ab", "ba", "bé", "▁a", "é▁".trim_end_matches('▁'), "..", ".”", "▁.", "中文", "▁中", "1a", "▁1", "🦙🦙", "aa", "\n\n"], 1..15),
+        ) {
+            let vocabulary = vocabulary(&pieces);
+            let adjacency = Adjacency::new(&vocabulary);
+            let mut buffer = text.clone().into_bytes();
+            buffer.resize(buffer.len() + 2 * BLOCK, 0);
+            let mut expected = Vec::new();
+            Scanner::new(Level::Scalar, ByteClasses::new(&vocabulary)).units(&buffer, text.len(), &mut expected);
+            for level in Level::available() {
+                let mut starts = Vec::new();
+                Scanner::new(level, ByteClasses::new(&vocabulary)).units(&buffer, text.len(), &mut starts);
+                prop_assert_eq!(&starts, &expected, "{}", level.name());
+            }
+            for &start in expected.iter().filter(|&&start| start > 0 && (start as usize) < text.len()) {
+                prop_assert!(text.is_char_boundary(start as usize));
+                let (before, after) = text.split_at(start as usize);
+                let (left, right) = (before.chars().next_back().unwrap(), after.chars().next().unwrap());
+                // The two cuts at runs of spaces have a proof of their own.
+                if right != ' ' {
+                    let symbol = |c: char| if c == ' ' { '▁' } else { c };
+                    prop_assert!(!adjacency.contains(symbol(left), symbol(right)), "{left:?} {right:?}");
+                }
+            }
+        }
+    }
+}

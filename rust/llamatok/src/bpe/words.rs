@@ -1,0 +1,355 @@
+//! The linear merger for words: exact BPE by finding the longest pieces and checking neighbours.
+//!
+//! # Definitions
+//! BPE runs on characters and, again and again, merges the pair of neighbours whose product has the
+//! lowest rank, the leftmost of several. *Word pieces* are the normal pieces that do not hold two
+//! `▁` in a row. A piece is *reachable* if BPE turns its own text into the piece alone.
+//!
+//! # Lemma 1 (restriction)
+//! While no merge crosses the borders of a stretch of text, BPE does within the stretch what it does
+//! to the stretch alone. *Proof.* The next merge is the first pair by (rank, position); seen within
+//! the stretch it is the first pair of the stretch, or outside of it. Pairs of the stretch depend on
+//! the symbols of the stretch only. ∎ Hence, each time a piece arises, it does so by the same tree of
+//! merges, that of its own text; its last merge is unique; and only reachable pieces arise. One pair
+//! for each reachable piece is all that a table of merges need hold.
+//!
+//! # Lemma 2 (neighbours)
+//! A sequence of reachable pieces is what BPE makes of its text if and only if BPE leaves each two
+//! neighbours, as a text of their own, as they are (they are *stable*). *Proof.* If the sequence is
+//! the result, no merge ever crossed the borders of a pair of neighbours, nor the one between the
+//! two; by Lemma 1 the pair alone ends as the same two. Conversely, look at the first merge across a
+//! border between neighbours `l` and `r`. Until then nothing crossed the outer borders of `l r`, so
+//! BPE on `l r` alone does the same, and crosses as well; but `l r` is stable. So nothing ever
+//! crosses a border, and by Lemma 1 each piece, being reachable, ends as itself. ∎
+//!
+//! So for each prefix of a text the sequence is unique, and so is its last piece. The merger takes the
+//! longest piece at a position that is stable with the one before, and goes back where it gets stuck.
+//! A position that it has gone back from is dead for good, since only one stable sequence leads up to
+//! it: each position is entered once, with at most one look at each piece that begins there, and the
+//! whole takes linear time.
+//!
+//! # Stability
+//! Let every merge in the table have a product of higher rank than its parts (which
+//! [`WordMerger::new`] verifies) and all products different ranks. Then BPE on `l r` takes merges in
+//! the order of (rank, position), each of `l`'s and `r`'s own being there in time. The symbols next to
+//! the border are, at any time, one on the right spine of `l`'s tree and one on the left spine of
+//! `r`'s. Going back in time from (`l`, `r`), by undoing whichever of the two is younger, visits each
+//! pair that ever meets at the border. A pair (`a`, `b`) with product `c` merges across the border
+//! exactly if `c` comes before the merge that ended the meeting: if that one was of `a` (to its left),
+//! `c` must have a lower rank, since of equal ranks the left one is first; if it was of `b`, a lower
+//! or the same rank.
+
+use super::merges::Merges;
+use super::trie::Trie;
+use super::Map;
+use crate::vocabulary::{PieceKind, TokenId, Vocabulary};
+
+/// A character or a reachable word piece: the characters first, then the pieces by rank.
+type Symbol = u32;
+
+/// A unit of text that holds a space holds it in front; in the tables and in text it is U+0020.
+pub(crate) const SPACE: u8 = b' ';
+
+/// The tables of the linear merger.
+#[derive(Debug)]
+pub(crate) struct WordMerger {
+    trie: Trie,
+    /// The number of symbols that are characters.
+    characters: u32,
+    /// For each symbol, the two that it is merged from; unused for characters.
+    splits: Vec<(Symbol, Symbol)>,
+    /// For each symbol, the longest shorter one that its text begins with.
+    prefixes: Vec<Symbol>,
+    byte_lens: Vec<u32>,
+    ids: Vec<TokenId>,
+    pairs: PairTable,
+    unknown: Unknown,
+}
+
+const NO_SYMBOL: Symbol = Symbol::MAX;
+
+/// What a character that is no piece becomes.
+#[derive(Debug)]
+enum Unknown {
+    Bytes(Box<[TokenId; 256]>),
+    Piece(TokenId),
+}
+
+/// Buffers that calls share.
+#[derive(Debug, Default)]
+pub(crate) struct WordScratch {
+    stack: Vec<Symbol>,
+    /// A bit for each position that no stable sequence goes on from.
+    dead: Vec<u64>,
+}
+
+/// Why a vocabulary cannot be served by the linear merger; for people who wonder.
+pub(crate) type Reason = &'static str;
+
+impl WordMerger {
+    /// Builds the tables, or says what speaks against it. `merges` are those of `vocabulary`.
+    pub(crate) fn new(vocabulary: &Vocabulary, merges: &Merges) -> Result<Self, Reason> {
+        let mut characters = Vec::new();
+        let mut pieces = Vec::new();
+        for (id, piece) in (0..).zip(vocabulary.pieces()) {
+            if piece.kind != PieceKind::Normal || piece.text.contains(' ') {
+                // A raw space never occurs in normalized text; nor do the other kinds merge.
+                continue;
+            }
+            if piece.text.chars().nth(1).is_none() {
+                characters.push(id);
+            } else if !piece.text.contains("▁▁") {
+                pieces.push(id);
+            }
+        }
+        pieces.sort_unstable_by_key(|&id| merges.rank(id));
+        if pieces.windows(2).any(|pair| merges.rank(pair[0]) == merges.rank(pair[1])) {
+            return Err("two pieces have the same score");
+        }
+        let text = |id: TokenId| vocabulary.pieces()[id as usize].text.as_str();
+        let mut by_text: Map<&str, Symbol> = Map::default();
+        let mut ids: Vec<TokenId> = Vec::with_capacity(characters.len() + pieces.len());
+        for &id in &characters {
+            by_text.insert(text(id), ids.len() as Symbol);
+            ids.push(id);
+        }
+        let mut merger = Self {
+            trie: Trie::default(),
+            characters: characters.len() as u32,
+            splits: vec![(NO_SYMBOL, NO_SYMBOL); characters.len()],
+            prefixes: Vec::new(),
+            byte_lens: Vec::new(),
+            ids,
+            pairs: PairTable::new(pieces.len()),
+            unknown: match vocabulary.byte_ids() {
+                Some(bytes) => Unknown::Bytes(Box::new(*bytes)),
+                None => Unknown::Piece(vocabulary.unk_id()),
+            },
+        };
+        // In the order of ranks: the table then holds just the merges that may come before this one,
+        // so that a stable split is one that is left when the piece's turn comes.
+        for &id in &pieces {
+            if text(id).chars().any(|c| !by_text.contains_key(c.encode_utf8(&mut [0; 4]) as &str)) {
+                return Err("a piece holds a character that is no piece");
+            }
+            let split = splits(text(id)).find_map(|(left, right)| {
+                let pair = (*by_text.get(left)?, *by_text.get(right)?);
+                merger.stable(pair.0, pair.1).then_some(pair)
+            });
+            if let Some(pair) = split {
+                let symbol = merger.ids.len() as Symbol;
+                by_text.insert(text(id), symbol);
+                merger.ids.push(id);
+                merger.splits.push(pair);
+                merger.pairs.insert(pair, symbol);
+            }
+        }
+        // A merge of parts that rank no lower than their product is not in the table; make sure that
+        // its parts never meet.
+        for &id in &pieces {
+            let symbol = by_text.get(text(id)).copied();
+            for (left, right) in splits(text(id)) {
+                let (Some(&left), Some(&right)) = (by_text.get(left), by_text.get(right)) else { continue };
+                let rank = |symbol: Symbol| match symbol < merger.characters {
+                    true => None,
+                    false => Some(merges.rank(merger.ids[symbol as usize])),
+                };
+                let falls = rank(left).max(rank(right)) >= Some(merges.rank(id));
+                if falls
+                    && symbol.map(|s| merger.splits[s as usize]) != Some((left, right))
+                    && merger.meet(left, right)
+                {
+                    return Err("a piece has a higher score than a piece that it is merged from");
+                }
+            }
+        }
+        merger.build_trie(|id| text(id));
+        Ok(merger)
+    }
+
+    fn build_trie<'a>(&mut self, text: impl Fn(TokenId) -> &'a str) {
+        let raw = |id: TokenId| text(id).replace('▁', " ").into_bytes();
+        let mut keys: Vec<(Vec<u8>, Symbol)> =
+            (0..).zip(&self.ids).map(|(symbol, &id)| (raw(id), symbol)).collect();
+        self.byte_lens = keys.iter().map(|(key, _)| key.len() as u32).collect();
+        keys.sort_unstable();
+        self.trie = Trie::new(&keys);
+        self.prefixes = self
+            .ids
+            .iter()
+            .map(|&id| {
+                let key = raw(id);
+                self.trie.longest_prefix(&key[..key.len() - 1]).unwrap_or(NO_SYMBOL)
+            })
+            .collect();
+    }
+
+    /// Whether BPE leaves the two as they are.
+    fn stable(&self, left: Symbol, right: Symbol) -> bool {
+        self.pairs.get(left, right).is_none() && self.meet(left, right)
+    }
+
+    /// Whether BPE, on the texts of the two, makes the two: see the module's account of stability.
+    #[inline]
+    fn meet(&self, left: Symbol, right: Symbol) -> bool {
+        let (mut a, mut b) = (left, right);
+        loop {
+            // What the product must stay below for the pair to merge across the border.
+            let limit;
+            if a > b {
+                if a < self.characters {
+                    return true;
+                }
+                limit = a;
+                a = self.splits[a as usize].1;
+            } else {
+                if b < self.characters {
+                    return true;
+                }
+                limit = b + 1;
+                b = self.splits[b as usize].0;
+            }
+            if self.pairs.get(a, b).is_some_and(|product| product < limit) {
+                return false;
+            }
+        }
+    }
+
+    /// Appends the ids of `text`: a word, with spaces as U+0020 and no two of them in a row, valid UTF-8.
+    pub(crate) fn encode(&self, text: &[u8], scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
+        let WordScratch { stack, dead } = scratch;
+        let mut start = 0;
+        // The first part ends before a character that is no piece; what follows is on its own.
+        while start < text.len() {
+            let end = start + self.encode_known(&text[start..], stack, dead);
+            out.extend(stack.iter().map(|&symbol| self.ids[symbol as usize]));
+            start = end;
+            if start < text.len() {
+                let len = char_len(text[start]).min(text.len() - start);
+                match &self.unknown {
+                    Unknown::Bytes(bytes) => {
+                        out.extend(text[start..start + len].iter().map(|&byte| bytes[usize::from(byte)]));
+                    }
+                    Unknown::Piece(id) => out.push(*id),
+                }
+                start += len;
+            }
+        }
+    }
+
+    /// Leaves on `stack` the symbols of `text` up to its first character that is no piece, and returns
+    /// where that is. No piece holds such a character, so the symbols before it do not depend on it.
+    fn encode_known(&self, text: &[u8], stack: &mut Vec<Symbol>, dead: &mut Vec<u64>) -> usize {
+        stack.clear();
+        dead.clear();
+        let mut position = 0;
+        let Some(mut candidate) = self.trie.longest_prefix(text) else { return 0 };
+        loop {
+            let end = position + self.byte_lens[candidate as usize] as usize;
+            let fits =
+                !is_dead(dead, end) && stack.last().is_none_or(|&previous| self.stable(previous, candidate));
+            if fits {
+                stack.push(candidate);
+                position = end;
+                match self.trie.longest_prefix(&text[position..]) {
+                    Some(next) => candidate = next,
+                    None => return position,
+                }
+                continue;
+            }
+            candidate = self.prefixes[candidate as usize];
+            while candidate == NO_SYMBOL {
+                // BPE does something with every text, so this ends before the stack is empty.
+                let Some(last) = stack.pop() else { return position };
+                mark_dead(dead, position);
+                position -= self.byte_lens[last as usize] as usize;
+                candidate = self.prefixes[last as usize];
+            }
+        }
+    }
+}
+
+fn is_dead(dead: &[u64], position: usize) -> bool {
+    dead.get(position / 64).is_some_and(|bits| bits >> (position % 64) & 1 == 1)
+}
+
+fn mark_dead(dead: &mut Vec<u64>, position: usize) {
+    if dead.len() <= position / 64 {
+        dead.resize(position / 64 + 1, 0);
+    }
+    dead[position / 64] |= 1 << (position % 64);
+}
+
+/// All ways to split a piece in two.
+fn splits(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.char_indices().skip(1).map(|(index, _)| text.split_at(index))
+}
+
+/// The length of a character by its first byte.
+fn char_len(first: u8) -> usize {
+    match first {
+        0..=0xBF => 1,
+        0xC0..=0xDF => 2,
+        0xE0..=0xEF => 3,
+        _ => 4,
+    }
+}
+
+/// Pairs of symbols and their products: open addressing behind a filter that turns most others away.
+#[derive(Debug)]
+struct PairTable {
+    filter: Vec<u64>,
+    slots: Vec<(Symbol, Symbol, Symbol)>,
+    shift: u32,
+}
+
+impl PairTable {
+    /// An empty table for at most `capacity` pairs.
+    fn new(capacity: usize) -> Self {
+        let bits = (capacity * 2).next_power_of_two().trailing_zeros().max(6);
+        Self {
+            // 16 bits a slot, of which at most one in 32 is set.
+            filter: vec![0; 1 << (bits - 2)],
+            slots: vec![(NO_SYMBOL, NO_SYMBOL, NO_SYMBOL); 1 << bits],
+            shift: 64 - bits,
+        }
+    }
+
+    #[inline]
+    fn hash(left: Symbol, right: Symbol) -> u64 {
+        let key = u64::from(left) << 32 | u64::from(right);
+        let mixed = (key ^ key >> 29).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
+    }
+
+    fn insert(&mut self, (left, right): (Symbol, Symbol), product: Symbol) {
+        let hash = Self::hash(left, right);
+        let bit = (hash >> (self.shift - 4)) as usize;
+        self.filter[bit / 64] |= 1 << (bit % 64);
+        let mut slot = (hash >> self.shift) as usize;
+        while self.slots[slot].2 != NO_SYMBOL {
+            slot = (slot + 1) % self.slots.len();
+        }
+        self.slots[slot] = (left, right, product);
+    }
+
+    #[inline]
+    fn get(&self, left: Symbol, right: Symbol) -> Option<Symbol> {
+        let hash = Self::hash(left, right);
+        let bit = (hash >> (self.shift - 4)) as usize;
+        if self.filter[bit / 64] >> (bit % 64) & 1 == 0 {
+            return None;
+        }
+        let mut slot = (hash >> self.shift) as usize;
+        loop {
+            let (l, r, product) = self.slots[slot];
+            if product == NO_SYMBOL {
+                return None;
+            }
+            if (l, r) == (left, right) {
+                return Some(product);
+            }
+            slot = (slot + 1) % self.slots.len();
+        }
+    }
+}
