@@ -23,9 +23,6 @@ pub(crate) type LongKey = [u64; 4];
 /// The ids of a unit as an entry stores them: cells of one kind, the last of them for the number of
 /// ids and a flag. Zero cells mean that there is no entry.
 pub(crate) trait Cells: Pod + Default {
-    /// How many ids fit.
-    const CAPACITY: usize;
-
     /// Cells for `ids`, if these fit. `lone_space` says that the first one is the piece `▁`.
     fn pack(ids: &[TokenId], lone_space: bool) -> Option<Self>;
 
@@ -42,8 +39,6 @@ pub(crate) const LONE_SPACE: usize = 1 << 8;
 macro_rules! cells {
     ($cell:ty, $len:literal) => {
         impl Cells for [$cell; $len] {
-            const CAPACITY: usize = $len - 1;
-
             fn pack(ids: &[TokenId], lone_space: bool) -> Option<Self> {
                 if ids.len() >= $len {
                     return None;

@@ -1,14 +1,15 @@
 //! Text to ids: normalizes, and merges by the quickest way that the vocabulary allows.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fast::{FastMerger, FastScratch};
 use super::general::{Emitter, GeneralMerger, GeneralScratch};
 use super::scan::Level;
+use super::words::Reason;
 use crate::model::Model;
 use crate::normalize::{Normalizer, UserDefinedMatcher};
 use crate::tokenizer::CacheInfo;
-use crate::vocabulary::{TokenId, Vocabulary, SPACE_SYMBOL};
+use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::Result;
 
 /// The bound on the caches of a process, unless a tokenizer is given one of its own.
@@ -17,14 +18,20 @@ pub(crate) const DEFAULT_CACHE_BYTES: usize = 64_000_000;
 /// A model's merger with all that it needs.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    vocabulary: Vocabulary,
+    model: Arc<Model>,
     normalizer: Normalizer,
-    general: GeneralMerger,
-    /// The fast path, or why there is none.
-    fast: Result<FastMerger, &'static str>,
     user_defined: Option<UserDefinedMatcher>,
+    path: Path,
     cache_bytes: usize,
     idle: Mutex<Vec<Box<Worker>>>,
+}
+
+/// How normalized text is merged.
+#[derive(Debug)]
+enum Path {
+    Fast(Box<FastMerger>),
+    /// The general way, and why.
+    General(Box<GeneralMerger>, Reason),
 }
 
 /// What one thread needs to encode; kept for the next call.
@@ -40,23 +47,28 @@ pub(crate) struct Worker {
 impl Engine {
     /// Builds the tables. The environment variable `LLAMATOK_ENGINE=general` switches the fast path
     /// off, for tests and for the curious.
-    pub(crate) fn new(model: &Model, cache_bytes: Option<usize>) -> Result<Self> {
+    pub(crate) fn new(model: &Arc<Model>, cache_bytes: Option<usize>) -> Result<Self> {
         let user_defined = UserDefinedMatcher::new(model)?;
         let normalizer = Normalizer::new(model, user_defined.clone())?;
-        let general = GeneralMerger::new(&model.vocabulary, user_defined.clone());
         let fast = if std::env::var("LLAMATOK_ENGINE").is_ok_and(|engine| engine == "general") {
             Err("LLAMATOK_ENGINE asks for the general path")
         } else if !model.normalizer.escape_whitespaces {
             Err("spaces are not escaped")
         } else {
-            FastMerger::new(&model.vocabulary, &general, Level::detect())
+            FastMerger::new(model, Level::detect())
+        };
+        let path = match fast {
+            Ok(fast) => Path::Fast(Box::new(fast)),
+            Err(reason) => {
+                let general = GeneralMerger::new(&model.vocabulary, user_defined.clone());
+                Path::General(Box::new(general), reason)
+            }
         };
         Ok(Self {
-            vocabulary: model.vocabulary.clone(),
+            model: model.clone(),
             normalizer,
-            general,
-            fast,
             user_defined,
+            path,
             cache_bytes: cache_bytes.unwrap_or(DEFAULT_CACHE_BYTES),
             idle: Mutex::new(Vec::new()),
         })
@@ -67,8 +79,11 @@ impl Engine {
     }
 
     /// Why the fast path is not taken, if it is not.
-    pub(crate) fn general_because(&self) -> Option<&'static str> {
-        self.fast.as_ref().err().copied()
+    pub(crate) fn general_because(&self) -> Option<Reason> {
+        match self.path {
+            Path::Fast(_) => None,
+            Path::General(_, reason) => Some(reason),
+        }
     }
 
     /// Lends a worker to `work`.
@@ -83,11 +98,15 @@ impl Engine {
     /// Appends the ids of `text`.
     pub(crate) fn encode(&self, worker: &mut Worker, text: &str, ids: &mut Vec<TokenId>) -> Result<()> {
         let Worker { normalized, general, fast: scratch, .. } = worker;
-        let Ok(fast) = &self.fast else {
-            normalized.clear();
-            self.normalizer.normalize(text, true, SPACE_SYMBOL, normalized);
-            let text = String::from_utf8_lossy(normalized);
-            return self.general.encode(&text, general, &mut Emitter::new(&self.vocabulary, ids));
+        let vocabulary = &self.model.vocabulary;
+        let fast = match &self.path {
+            Path::Fast(fast) => fast,
+            Path::General(merger, _) => {
+                normalized.clear();
+                self.normalizer.normalize(text, true, SPACE_SYMBOL, normalized);
+                let text = String::from_utf8_lossy(normalized);
+                return merger.encode(&text, general, &mut Emitter::new(vocabulary, ids));
+            }
         };
         let scratch = scratch.get_or_insert_with(|| FastScratch::new(fast, self.cache_bytes / 2));
         if self.normalizer.is_identity() && self.user_defined.is_none() {
@@ -102,7 +121,7 @@ impl Engine {
         if let Some(matcher) = &self.user_defined {
             while let Some(found) = matcher.find(rest.as_bytes()) {
                 fast.encode(scratch, &rest[..found.start], false, ids);
-                ids.extend(self.vocabulary.mergeable_id(&rest[found.clone()]));
+                ids.extend(vocabulary.mergeable_id(&rest[found.clone()]));
                 rest = &rest[found.end..];
             }
         }

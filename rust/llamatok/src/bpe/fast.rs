@@ -6,16 +6,19 @@
 //! keys and hashes are made and the buckets of the cache asked for, and only then looked at, so that
 //! memory is waited for once a batch and not once a unit.
 
+use std::sync::{Arc, OnceLock};
+
 use super::cache::{
     hash_long, hash_short, long_key, short_key, Cells, LongKey, ShortKey, Table, LONE_SPACE, LONG, SHORT,
 };
 use super::classes::ByteClasses;
 use super::cuts::Adjacency;
-use super::general::GeneralMerger;
-use super::runs::Runs;
+use super::merges::ranks;
+use super::runs::{run_len, Runs};
 use super::scan::{Level, Scanner, BLOCK};
 use super::words::{Reason, WordMerger, WordScratch, SPACE};
-use crate::vocabulary::{PieceKind, TokenId, Vocabulary, SPACE_SYMBOL};
+use crate::model::Model;
+use crate::vocabulary::{PieceKind, TokenId, SPACE_SYMBOL};
 
 /// Units that are looked up together.
 const BATCH: usize = 128;
@@ -28,7 +31,9 @@ pub(crate) struct FastMerger {
     words: WordMerger,
     runs: Runs,
     scanner: Scanner,
-    adjacency: Adjacency,
+    /// For long text without spaces; made when the first one comes.
+    adjacency: OnceLock<Adjacency>,
+    model: Arc<Model>,
     space_id: TokenId,
     /// Whether ids fit 16 bits.
     narrow: bool,
@@ -93,11 +98,8 @@ impl FastScratch {
 
 impl FastMerger {
     /// Builds the tables, or says why the vocabulary must go the general way.
-    pub(crate) fn new(
-        vocabulary: &Vocabulary,
-        general: &GeneralMerger,
-        level: Level,
-    ) -> Result<Self, Reason> {
+    pub(crate) fn new(model: &Arc<Model>, level: Level) -> Result<Self, Reason> {
+        let vocabulary = &model.vocabulary;
         for piece in vocabulary.pieces() {
             match piece.kind {
                 PieceKind::Unused => return Err("there are unused pieces"),
@@ -116,23 +118,28 @@ impl FastMerger {
                 _ => {}
             }
         }
-        let words = WordMerger::new(vocabulary, general.merges())?;
-        let is_run = |text: &str| text.chars().all(|c| c == '▁') && text.chars().nth(1).is_some();
-        let merges = general.merges();
-        let ranks = |of_runs: bool| {
-            (0..).zip(vocabulary.pieces()).filter_map(move |(id, piece)| {
-                let merged = piece.kind == PieceKind::Normal && piece.text.chars().nth(1).is_some();
-                (merged && is_run(&piece.text) == of_runs).then(|| merges.rank(id))
-            })
-        };
-        if ranks(true).min().is_some_and(|run| ranks(false).max().is_some_and(|word| run <= word)) {
+        let ranks = ranks(vocabulary);
+        let mut last_word = 0;
+        let mut first_run = u32::MAX;
+        for (piece, &rank) in vocabulary.pieces().iter().zip(&ranks) {
+            if piece.kind == PieceKind::Normal && piece.text.chars().nth(1).is_some() {
+                match run_len(&piece.text) {
+                    Some(_) => first_run = first_run.min(rank),
+                    None => last_word = last_word.max(rank),
+                }
+            }
+        }
+        if first_run <= last_word {
             return Err("a run of ▁ has a higher score than some other piece");
         }
+        let runs = Runs::new(vocabulary, &ranks)?;
+        let words = WordMerger::new(vocabulary, &ranks)?;
         Ok(Self {
             words,
-            runs: Runs::new(vocabulary, general)?,
+            runs,
             scanner: Scanner::new(level, ByteClasses::new(vocabulary)),
-            adjacency: Adjacency::new(vocabulary),
+            adjacency: OnceLock::new(),
+            model: model.clone(),
             space_id: vocabulary.mergeable_id(SPACE_SYMBOL).ok_or("▁ is no piece")?,
             narrow: vocabulary.len() <= 1 << 16,
             fused_id: vocabulary.byte_ids().is_none().then(|| vocabulary.unk_id()),
@@ -172,12 +179,13 @@ impl FastMerger {
         if let Some(index) = (PART / 2..PART).rev().find(|&index| begins_run(index)) {
             return index;
         }
+        let adjacency = || self.adjacency.get_or_init(|| Adjacency::new(&self.model.vocabulary));
         let is_space = |c: char| matches!(c, ' ' | '▁');
         let may_cut = |index: usize| {
             let (left, right) = text.split_at(index);
             match (left.chars().next_back(), right.chars().next()) {
                 (Some(left), Some(right)) => {
-                    !is_space(left) && !is_space(right) && !self.adjacency.contains(left, right)
+                    !is_space(left) && !is_space(right) && !adjacency().contains(left, right)
                 }
                 _ => false,
             }

@@ -96,10 +96,6 @@ impl GeneralMerger {
         }
     }
 
-    pub(crate) fn merges(&self) -> &Merges {
-        &self.merges
-    }
-
     /// Appends the ids of `text`, which must be normalized and valid UTF-8.
     ///
     /// # Errors

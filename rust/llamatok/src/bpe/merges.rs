@@ -86,7 +86,7 @@ impl Merges {
 
 /// For each id, the place of its score among the distinct scores, the highest first. The order is
 /// that of SentencePiece's agenda, which tells `0.0` from `-0.0`.
-fn ranks(vocabulary: &Vocabulary) -> Vec<u32> {
+pub(crate) fn ranks(vocabulary: &Vocabulary) -> Vec<u32> {
     let score = |&id: &TokenId| vocabulary.pieces()[id as usize].score;
     let mut order: Vec<TokenId> = (0..vocabulary.len() as TokenId).collect();
     order.sort_unstable_by(|a, b| score(b).total_cmp(&score(a)));

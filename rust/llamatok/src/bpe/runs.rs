@@ -17,10 +17,10 @@
 //! A run of `k` spaces is written R(k). Let M be the longest run piece. If R(M + r) is M followed by
 //! R(r) for all r from 1 to M, then R(k) is M followed by R(k - M) for all k > M: in the sequence M,
 //! ..., M, R(r), each two neighbours stand side by side in some R(M + r), so they are stable, and
-//! Lemma 2 of [`super::words`] applies (it needs no distinct ranks). The table is made by the general
-//! merger, and the condition is verified.
+//! Lemma 2 of [`super::words`] applies (it needs no distinct ranks). The table is made by merging, and
+//! the condition is verified.
 
-use super::general::{Emitter, GeneralMerger, GeneralScratch};
+use super::words::Reason;
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary, SPACE_SYMBOL};
 
 /// What runs of spaces become.
@@ -32,42 +32,39 @@ pub(crate) struct Runs {
     longest_id: TokenId,
 }
 
+/// The longest run piece that the table is made for.
+const MAX_RUN: usize = 64;
+
+/// The number of `▁` in a piece that holds nothing else.
+pub(crate) fn run_len(text: &str) -> Option<usize> {
+    text.chars().all(|c| c == '▁').then(|| text.len() / SPACE_SYMBOL.len())
+}
+
 impl Runs {
-    /// Makes the table, or says what speaks against it.
-    pub(crate) fn new(
-        vocabulary: &Vocabulary,
-        general: &GeneralMerger,
-    ) -> Result<Self, super::words::Reason> {
-        let Some(space) = vocabulary.mergeable_id(SPACE_SYMBOL) else {
+    /// Makes the table, or says what speaks against it. `ranks` are those of the vocabulary's pieces.
+    pub(crate) fn new(vocabulary: &Vocabulary, ranks: &[u32]) -> Result<Self, Reason> {
+        // For each length, the run piece and its rank.
+        let mut pieces: [Option<(TokenId, u32)>; MAX_RUN + 1] = [None; MAX_RUN + 1];
+        for (id, piece) in (0..).zip(vocabulary.pieces()).filter(|(_, piece)| piece.kind == PieceKind::Normal)
+        {
+            if let Some(len) = run_len(&piece.text) {
+                let slot = pieces.get_mut(len).ok_or("a run of more than 64 ▁ is a piece")?;
+                *slot = Some((id, ranks[id as usize]));
+            }
+        }
+        if pieces[1].is_none() {
             return Err("▁ is no piece");
-        };
-        let is_run = |text: &str| text.chars().all(|c| c == '▁');
-        let longest_run = vocabulary
-            .pieces()
-            .iter()
-            .filter(|piece| piece.kind == PieceKind::Normal && is_run(&piece.text))
-            .max_by_key(|piece| piece.text.len());
-        let longest_id = longest_run.and_then(|piece| vocabulary.mergeable_id(&piece.text)).unwrap_or(space);
-        let longest = longest_run.map_or(1, |piece| piece.text.chars().count());
-        if longest > 1024 {
-            return Err("a run of more than 1024 ▁ is a piece");
         }
-        let mut scratch = GeneralScratch::default();
-        let mut table = Vec::with_capacity(2 * longest + 1);
-        for len in 0..=2 * longest {
-            let mut ids = Vec::new();
-            let text = SPACE_SYMBOL.repeat(len);
-            general
-                .encode(&text, &mut scratch, &mut Emitter::new(vocabulary, &mut ids))
-                .map_err(|_| "a run of ▁ cannot be merged")?;
-            table.push(ids);
-        }
+        let longest = pieces.iter().rposition(Option::is_some).unwrap_or(1);
+        let id = |len: usize| pieces.get(len).copied().flatten().map_or(0, |(id, _)| id);
+        let table: Vec<Vec<TokenId>> =
+            (0..=2 * longest).map(|len| merge_run(len, &pieces).into_iter().map(id).collect()).collect();
         let periodic = (1..=longest)
-            .all(|rest| table[longest + rest].split_first() == Some((&longest_id, table[rest].as_slice())));
+            .all(|rest| table[longest + rest].split_first() == Some((&id(longest), table[rest].as_slice())));
         if !periodic {
             return Err("long runs of ▁ do not repeat the longest run piece");
         }
-        Ok(Self { table, longest, longest_id })
+        Ok(Self { table, longest, longest_id: id(longest) })
     }
 
     /// Appends what `len` spaces become.
@@ -90,5 +87,18 @@ impl Runs {
                 repeats + self.table[len - repeats * self.longest].len()
             }
         }
+    }
+}
+
+/// The lengths of the pieces that a run of `len` spaces is merged into, by the letter of the rule: the
+/// pair whose product has the lowest rank, the leftmost of several.
+fn merge_run(len: usize, pieces: &[Option<(TokenId, u32)>]) -> Vec<usize> {
+    let mut run = vec![1; len];
+    loop {
+        let rank =
+            |index: usize| pieces.get(run[index] + run[index + 1]).copied().flatten().map(|(_, rank)| rank);
+        let candidates = (0..run.len().saturating_sub(1)).filter_map(|index| Some((rank(index)?, index)));
+        let Some((_, index)) = candidates.min() else { return run };
+        run[index] += run.remove(index + 1);
     }
 }

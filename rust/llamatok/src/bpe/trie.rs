@@ -20,7 +20,7 @@ const FREE: Node = Node { base: 0, parent: NO_PARENT };
 
 impl Trie {
     /// A trie of `keys`, which must be sorted, distinct, and not empty strings.
-    pub(crate) fn new(keys: &[(Vec<u8>, u32)]) -> Self {
+    pub(crate) fn new(keys: &[(&[u8], u32)]) -> Self {
         let mut builder = Builder::default();
         builder.grow();
         builder.take(0, NO_PARENT - 1);
@@ -151,9 +151,9 @@ mod tests {
             keys in proptest::collection::btree_set(proptest::collection::vec(any::<u8>(), 1..5), 1..400),
             texts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..6), 20),
         ) {
-            let keys: Vec<_> = keys.into_iter().zip(0..).collect();
+            let keys: Vec<_> = keys.iter().map(Vec::as_slice).zip(0..).collect();
             let trie = Trie::new(&keys);
-            for text in texts.iter().chain(keys.iter().map(|(key, _)| key)) {
+            for text in texts.iter().map(Vec::as_slice).chain(keys.iter().map(|&(key, _)| key)) {
                 let expected = keys.iter().filter(|(key, _)| text.starts_with(key)).max_by_key(|(key, _)| key.len());
                 prop_assert_eq!(trie.longest_prefix(text), expected.map(|&(_, value)| value));
             }

@@ -39,7 +39,6 @@
 //! `c` must have a lower rank, since of equal ranks the left one is first; if it was of `b`, a lower
 //! or the same rank.
 
-use super::merges::Merges;
 use super::trie::Trie;
 use super::Map;
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary};
@@ -87,36 +86,49 @@ pub(crate) struct WordScratch {
 pub(crate) type Reason = &'static str;
 
 impl WordMerger {
-    /// Builds the tables, or says what speaks against it. `merges` are those of `vocabulary`.
-    pub(crate) fn new(vocabulary: &Vocabulary, merges: &Merges) -> Result<Self, Reason> {
-        let mut characters = Vec::new();
-        let mut pieces = Vec::new();
+    /// Builds the tables, or says what speaks against it. `ranks` are those of the vocabulary's pieces.
+    pub(crate) fn new(vocabulary: &Vocabulary, ranks: &[u32]) -> Result<Self, Reason> {
+        let rank = |id: TokenId| ranks[id as usize];
+        let text = |id: TokenId| vocabulary.pieces()[id as usize].text.as_str();
+        let mut characters: Map<char, TokenId> = Map::default();
+        let mut pieces = Vec::with_capacity(vocabulary.len());
+        let mut by_text: Map<&str, TokenId> =
+            Map::with_capacity_and_hasher(vocabulary.len(), Default::default());
         for (id, piece) in (0..).zip(vocabulary.pieces()) {
             if piece.kind != PieceKind::Normal || piece.text.contains(' ') {
                 // A raw space never occurs in normalized text; nor do the other kinds merge.
                 continue;
             }
-            if piece.text.chars().nth(1).is_none() {
-                characters.push(id);
-            } else if !piece.text.contains("▁▁") {
-                pieces.push(id);
+            let mut chars = piece.text.chars();
+            match (chars.next(), chars.next()) {
+                (Some(c), None) => {
+                    characters.insert(c, id);
+                }
+                _ if piece.text.contains("▁▁") => {}
+                _ => {
+                    pieces.push(id);
+                    by_text.insert(&piece.text, id);
+                }
             }
         }
-        pieces.sort_unstable_by_key(|&id| merges.rank(id));
-        if pieces.windows(2).any(|pair| merges.rank(pair[0]) == merges.rank(pair[1])) {
+        pieces.sort_unstable_by_key(|&id| rank(id));
+        if pieces.windows(2).any(|pair| rank(pair[0]) == rank(pair[1])) {
             return Err("two pieces have the same score");
         }
-        let text = |id: TokenId| vocabulary.pieces()[id as usize].text.as_str();
-        let mut by_text: Map<&str, Symbol> = Map::default();
-        let mut ids: Vec<TokenId> = Vec::with_capacity(characters.len() + pieces.len());
-        for &id in &characters {
-            by_text.insert(text(id), ids.len() as Symbol);
-            ids.push(id);
-        }
+        // The id of a part of a piece, if it is a character or a piece.
+        let part = |text: &str| {
+            let mut chars = text.chars();
+            match (chars.next(), chars.next()) {
+                (Some(c), None) => characters.get(&c).copied(),
+                _ => by_text.get(text).copied(),
+            }
+        };
+        let mut ids: Vec<TokenId> = characters.values().copied().collect();
+        ids.sort_unstable();
         let mut merger = Self {
             trie: Trie::default(),
-            characters: characters.len() as u32,
-            splits: vec![(NO_SYMBOL, NO_SYMBOL); characters.len()],
+            characters: ids.len() as u32,
+            splits: vec![(NO_SYMBOL, NO_SYMBOL); ids.len()],
             prefixes: Vec::new(),
             byte_lens: Vec::new(),
             ids,
@@ -126,19 +138,31 @@ impl WordMerger {
                 None => Unknown::Piece(vocabulary.unk_id()),
             },
         };
+        let mut symbols = vec![NO_SYMBOL; vocabulary.len()];
+        for (symbol, &id) in (0..).zip(&merger.ids) {
+            symbols[id as usize] = symbol;
+        }
+        let mut falling = Vec::new();
         // In the order of ranks: the table then holds just the merges that may come before this one,
         // so that a stable split is one that is left when the piece's turn comes.
         for &id in &pieces {
-            if text(id).chars().any(|c| !by_text.contains_key(c.encode_utf8(&mut [0; 4]) as &str)) {
+            if text(id).chars().any(|c| !characters.contains_key(&c)) {
                 return Err("a piece holds a character that is no piece");
             }
-            let split = splits(text(id)).find_map(|(left, right)| {
-                let pair = (*by_text.get(left)?, *by_text.get(right)?);
-                merger.stable(pair.0, pair.1).then_some(pair)
-            });
+            let mut split = None;
+            for (left, right) in splits(text(id)) {
+                let (Some(left), Some(right)) = (part(left), part(right)) else { continue };
+                let pair = (symbols[left as usize], symbols[right as usize]);
+                if pair.0 == NO_SYMBOL || pair.1 == NO_SYMBOL {
+                    // A part that ranks higher, or is not reachable.
+                    falling.push((left, right));
+                } else if split.is_none() && merger.stable(pair.0, pair.1) {
+                    split = Some(pair);
+                }
+            }
             if let Some(pair) = split {
                 let symbol = merger.ids.len() as Symbol;
-                by_text.insert(text(id), symbol);
+                symbols[id as usize] = symbol;
                 merger.ids.push(id);
                 merger.splits.push(pair);
                 merger.pairs.insert(pair, symbol);
@@ -146,41 +170,25 @@ impl WordMerger {
         }
         // A merge of parts that rank no lower than their product is not in the table; make sure that
         // its parts never meet.
-        for &id in &pieces {
-            let symbol = by_text.get(text(id)).copied();
-            for (left, right) in splits(text(id)) {
-                let (Some(&left), Some(&right)) = (by_text.get(left), by_text.get(right)) else { continue };
-                let rank = |symbol: Symbol| match symbol < merger.characters {
-                    true => None,
-                    false => Some(merges.rank(merger.ids[symbol as usize])),
-                };
-                let falls = rank(left).max(rank(right)) >= Some(merges.rank(id));
-                if falls
-                    && symbol.map(|s| merger.splits[s as usize]) != Some((left, right))
-                    && merger.meet(left, right)
-                {
-                    return Err("a piece has a higher score than a piece that it is merged from");
-                }
+        for (left, right) in falling {
+            let pair = (symbols[left as usize], symbols[right as usize]);
+            if pair.0 != NO_SYMBOL && pair.1 != NO_SYMBOL && merger.meet(pair.0, pair.1) {
+                return Err("a piece has a higher score than a piece that it is merged from");
             }
         }
-        merger.build_trie(|id| text(id));
+        merger.build_trie(text);
         Ok(merger)
     }
 
     fn build_trie<'a>(&mut self, text: impl Fn(TokenId) -> &'a str) {
-        let raw = |id: TokenId| text(id).replace('▁', " ").into_bytes();
-        let mut keys: Vec<(Vec<u8>, Symbol)> =
-            (0..).zip(&self.ids).map(|(symbol, &id)| (raw(id), symbol)).collect();
-        self.byte_lens = keys.iter().map(|(key, _)| key.len() as u32).collect();
+        let raw: Vec<Vec<u8>> = self.ids.iter().map(|&id| text(id).replace('▁', " ").into_bytes()).collect();
+        let mut keys: Vec<(&[u8], Symbol)> = raw.iter().map(Vec::as_slice).zip(0..).collect();
         keys.sort_unstable();
         self.trie = Trie::new(&keys);
-        self.prefixes = self
-            .ids
+        self.byte_lens = raw.iter().map(|key| key.len() as u32).collect();
+        self.prefixes = raw
             .iter()
-            .map(|&id| {
-                let key = raw(id);
-                self.trie.longest_prefix(&key[..key.len() - 1]).unwrap_or(NO_SYMBOL)
-            })
+            .map(|key| self.trie.longest_prefix(&key[..key.len() - 1]).unwrap_or(NO_SYMBOL))
             .collect();
     }
 

@@ -79,12 +79,6 @@ impl Normalizer {
             && self.settings.escape_whitespaces
     }
 
-    /// Whether normalizing a text in parts, cut before a space, gives the parts of the whole text
-    /// normalized (but for the dummy prefix).
-    pub(crate) fn is_local(&self) -> bool {
-        self.is_identity()
-    }
-
     /// Appends the normalized `input` to `out`, with or without the dummy prefix that the settings
     /// ask for. A space is written as `space`: SentencePiece's `▁`, or `" "` for a reader that takes
     /// the two for the same.
