@@ -58,8 +58,9 @@ macro_rules! cells {
 
             #[inline(always)]
             fn write(&self, out: &mut [std::mem::MaybeUninit<TokenId>]) {
-                for (slot, &cell) in out[..$len].iter_mut().zip(self) {
-                    slot.write(TokenId::from(cell));
+                let out = &mut out[..$len];
+                for index in 0..$len {
+                    out[index].write(TokenId::from(self[index]));
                 }
             }
         }
@@ -124,30 +125,10 @@ impl<K: Pod + Eq + Default, V: Cells> Table<K, V> {
         ((u64::from(hash) * self.buckets as u64) >> 32) as u32
     }
 
+    /// What the table holds, for a number of look-ups.
     #[inline(always)]
-    fn entries(&self) -> &[Entry<K, V>] {
-        self.memory.as_deref().map_or(&[], bytemuck::cast_slice)
-    }
-
-    /// Asks the processor to load a bucket.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, bucket: u32) {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(entry) = self.entries().get(bucket as usize * WAYS) {
-            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-            // SAFETY: a prefetch of an address in the table; SSE is part of x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(entry).cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = bucket;
-    }
-
-    /// The cells for a key.
-    #[inline(always)]
-    pub(crate) fn get(&self, bucket: u32, key: &K) -> Option<&V> {
-        let start = bucket as usize * WAYS;
-        let entries = self.entries().get(start..start + WAYS)?;
-        entries.iter().find(|entry| entry.key == *key).map(|entry| &entry.cells)
+    pub(crate) fn view(&self) -> View<'_, K, V> {
+        View { entries: self.memory.as_deref().map_or(&[], bytemuck::cast_slice) }
     }
 
     /// Puts an entry in front of its bucket; the last one there is lost. Returns whether the table
@@ -182,7 +163,7 @@ impl<K: Pod + Eq + Default, V: Cells> Table<K, V> {
                 return;
             }
         }
-        for bucket in self.entries().chunks_exact(WAYS) {
+        for bucket in self.view().entries.chunks_exact(WAYS) {
             // The older entries first, so that the newer ones end in front of them.
             for entry in bucket.iter().rev().filter(|entry| entry.cells.meta() != 0) {
                 larger.insert(larger.bucket(hash(&entry.key)), entry.key, entry.cells);
@@ -192,36 +173,71 @@ impl<K: Pod + Eq + Default, V: Cells> Table<K, V> {
     }
 }
 
-/// Masks that keep the first bytes of eight.
-const KEEP: [u64; 9] = {
-    let mut masks = [0; 9];
-    let mut len = 1;
-    while len < 9 {
-        masks[len] = u64::MAX >> (64 - 8 * len);
-        len += 1;
+/// The entries of a table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View<'a, K, V> {
+    entries: &'a [Entry<K, V>],
+}
+
+impl<'a, K: Pod + Eq, V: Cells> View<'a, K, V> {
+    /// Asks the processor to load a bucket.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, bucket: u32) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+            let entry = self.entries.as_ptr().wrapping_add(bucket as usize * WAYS);
+            // SAFETY: a prefetch reads nothing, whatever the address; SSE is part of x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(entry.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = bucket;
     }
-    masks
+
+    /// The cells for a key.
+    #[inline(always)]
+    pub(crate) fn get(&self, bucket: u32, key: &K) -> Option<&'a V> {
+        let start = bucket as usize * WAYS;
+        let entries = self.entries.get(start..start + WAYS)?;
+        entries.iter().find(|entry| entry.key == *key).map(|entry| &entry.cells)
+    }
+}
+
+/// As many bytes as the longest key has, to be kept, and as many to be cleared.
+const KEEP: [u8; 64] = {
+    let mut bytes = [0; 64];
+    let mut index = 0;
+    while index < 32 {
+        bytes[index] = u8::MAX;
+        index += 1;
+    }
+    bytes
 };
 
+/// The first `len` bytes of `buffer[start..]`, padded with zeros, as `N` words; the last byte is `len`.
 #[inline(always)]
-fn word(buffer: &[u8], start: usize) -> u64 {
-    buffer.get(start..start + 8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes)
+fn key<const N: usize>(buffer: &[u8], start: usize, len: usize) -> [u64; N] {
+    let text = &buffer[start..start + 8 * N];
+    let keep = &KEEP[32 - len..][..8 * N];
+    let mut key = [0; N];
+    for (index, word) in key.iter_mut().enumerate() {
+        let part = |bytes: &[u8]| bytes[8 * index..8 * index + 8].try_into().map_or(0, u64::from_le_bytes);
+        *word = part(text) & part(keep);
+    }
+    key[N - 1] |= (len as u64) << 56;
+    key
 }
 
 /// The key of a unit of at most [`SHORT`] bytes; `buffer` goes on for 16 bytes from `start`.
 #[inline(always)]
 pub(crate) fn short_key(buffer: &[u8], start: usize, len: usize) -> ShortKey {
-    [
-        word(buffer, start) & KEEP[len.min(8)],
-        word(buffer, start + 8) & KEEP[len.saturating_sub(8)] | (len as u64) << 56,
-    ]
+    key(buffer, start, len)
 }
 
 /// The key of a unit of at most [`LONG`] bytes; `buffer` goes on for 32 bytes from `start`.
 #[inline(always)]
 pub(crate) fn long_key(buffer: &[u8], start: usize, len: usize) -> LongKey {
-    let part = |index: usize| word(buffer, start + 8 * index) & KEEP[len.saturating_sub(8 * index).min(8)];
-    [part(0), part(1), part(2), part(3) | (len as u64) << 56]
+    key(buffer, start, len)
 }
 
 const MIX: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xD6E8_FEB8_6659_FD93];
@@ -268,7 +284,7 @@ mod tests {
                 let cells = Cells::pack(&[key as u32], false).unwrap();
                 let key = [key, 7];
                 let bucket = table.bucket(hash_short(&key));
-                match table.get(bucket, &key) {
+                match table.view().get(bucket, &key) {
                     Some(found) => prop_assert_eq!(found, &cells),
                     None => if table.insert(bucket, key, cells) { table.grow(hash_short) },
                 }

@@ -71,6 +71,25 @@ impl<S: Cells, L: Cells> Tables<S, L> {
         tables.long.grow(hash_long);
         tables
     }
+
+    /// Keeps the ids of the unit `buffer[start..start + len]`, if they fit.
+    fn insert(&mut self, buffer: &[u8], start: usize, len: usize, ids: &[TokenId], lone_space: bool) {
+        if len <= SHORT {
+            let key = short_key(buffer, start, len);
+            if let Some(cells) = S::pack(ids, lone_space) {
+                if self.short.insert(self.short.bucket(hash_short(&key)), key, cells) {
+                    self.short.grow(hash_short);
+                }
+            }
+        } else if len <= LONG {
+            let key = long_key(buffer, start, len);
+            if let Some(cells) = L::pack(ids, lone_space) {
+                if self.long.insert(self.long.bucket(hash_long(&key)), key, cells) {
+                    self.long.grow(hash_long);
+                }
+            }
+        }
+    }
 }
 
 impl FastScratch {
@@ -226,58 +245,58 @@ impl FastMerger {
         let mut rest = starts;
         while rest.len() > 1 {
             let units = (rest.len() - 1).min(BATCH);
+            let (short, long) = (tables.short.view(), tables.long.view());
             for index in 0..units {
                 let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
                 if end - start <= SHORT {
                     let key = short_key(buffer, start, end - start);
                     buckets[index] = tables.short.bucket(hash_short(&key));
-                    tables.short.prefetch(buckets[index]);
+                    short.prefetch(buckets[index]);
                     keys[index] = key;
                 } else if end - start <= LONG {
                     let key = long_key(buffer, start, end - start);
                     buckets[index] = tables.long.bucket(hash_long(&key));
-                    tables.long.prefetch(buckets[index]);
+                    long.prefetch(buckets[index]);
                 }
             }
-            for index in 0..units {
-                let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
-                let len = end - start;
-                let hit = if len <= SHORT {
-                    tables.short.get(buckets[index], &keys[index]).map(|cells| emit(cells, out))
-                } else if len <= LONG {
-                    let key = long_key(buffer, start, len);
-                    tables.long.get(buckets[index], &key).map(|cells| emit(cells, out))
-                } else {
-                    None
-                };
-                let lone_space = match hit {
-                    Some(meta) => meta & LONE_SPACE != 0,
-                    None => {
-                        self.merge(&buffer[start..end], words, merged);
-                        out.extend_from_slice(merged);
-                        let lone_space = merged.first() == Some(&self.space_id) && buffer[start] == SPACE;
-                        if len <= SHORT {
-                            if let Some(cells) = S::pack(merged, lone_space) {
-                                // The table may have grown since the bucket was found.
-                                let bucket = tables.short.bucket(hash_short(&keys[index]));
-                                if tables.short.insert(bucket, keys[index], cells) {
-                                    tables.short.grow(hash_short);
-                                }
-                            }
-                        } else if len <= LONG {
-                            if let Some(cells) = L::pack(merged, lone_space) {
-                                let key = long_key(buffer, start, len);
-                                if tables.long.insert(tables.long.bucket(hash_long(&key)), key, cells) {
-                                    tables.long.grow(hash_long);
-                                }
-                            }
-                        }
-                        lone_space
+            let mut index = 0;
+            while index < units {
+                // As long as there are hits, nothing but this loop runs.
+                let (short, long) = (tables.short.view(), tables.long.view());
+                let mut lone_space = false;
+                while index < units {
+                    let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
+                    let meta = if end - start <= SHORT {
+                        let Some(cells) = short.get(buckets[index], &keys[index]) else { break };
+                        emit(cells, out)
+                    } else if end - start <= LONG {
+                        let key = long_key(buffer, start, end - start);
+                        let Some(cells) = long.get(buckets[index], &key) else { break };
+                        emit(cells, out)
+                    } else {
+                        break;
+                    };
+                    if meta & LONE_SPACE != 0 && start > 0 && buffer[start - 1] == SPACE {
+                        lone_space = true;
+                        break;
                     }
-                };
-                if lone_space && start > 0 && buffer[start - 1] == SPACE {
+                    index += 1;
+                }
+                if index == units {
+                    break;
+                }
+                let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
+                if !lone_space {
+                    self.merge(&buffer[start..end], words, merged);
+                    out.extend_from_slice(merged);
+                    lone_space = merged.first() == Some(&self.space_id) && buffer[start] == SPACE;
+                    tables.insert(buffer, start, end - start, merged, lone_space);
+                    lone_space &= start > 0 && buffer[start - 1] == SPACE;
+                }
+                if lone_space {
                     self.lengthen_run(buffer, start, end, words, merged, out);
                 }
+                index += 1;
             }
             rest = &rest[units..];
         }
@@ -321,9 +340,6 @@ impl FastMerger {
 fn emit<V: Cells>(cells: &V, out: &mut Vec<TokenId>) -> usize {
     let meta = cells.meta();
     let count = meta & (LONE_SPACE - 1);
-    if out.capacity() - out.len() < 32 {
-        out.reserve(64);
-    }
     cells.write(out.spare_capacity_mut());
     // SAFETY: `pack` gives no count beyond the cells, all of which have been written.
     unsafe { out.set_len(out.len() + count) };
