@@ -145,7 +145,7 @@ def _documents(name: str, content: BinaryIO, form: DocumentFormat) -> Iterator[t
 def parse_json(line: bytes, where: str) -> Any:
     """The value of a line of JSON."""
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8-sig").strip())
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not valid UTF-8 at byte {error.start}: {error.reason}") from None
     except json.JSONDecodeError as error:
