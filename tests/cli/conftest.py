@@ -49,4 +49,5 @@ def run() -> Run:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
+    """The embedded tokenizer, through the Python interface."""
     return Tokenizer.default()
