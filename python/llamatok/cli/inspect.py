@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llamatok import Tokenizer
@@ -84,14 +84,14 @@ def _coloured(choice: str) -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def settings_table(settings: dict[str, Any]) -> list[str]:
+def settings_table(settings: Mapping[str, object]) -> list[str]:
     """Settings as aligned lines; what is nested is indented under its name."""
     rows = list(_rows(settings, ""))
     width = max((len(name) for name, _ in rows), default=0)
     return [f"{name:<{width}}  {value}".rstrip() for name, value in rows]
 
 
-def _rows(settings: dict[str, Any], indent: str) -> Iterator[tuple[str, str]]:
+def _rows(settings: Mapping[str, object], indent: str) -> Iterator[tuple[str, str]]:
     for name, value in settings.items():
         if isinstance(value, dict):
             if value:

@@ -76,7 +76,7 @@ def add_encoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parse-special",
         action="store_true",
-        help="turn the text of control tokens such as <s> into the tokens (default: it is text like any other)",
+        help="turn the text of control tokens such as <s> into the tokens (default: it is mere text)",
     )
     add_threads(parser)
 

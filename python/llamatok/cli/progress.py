@@ -25,7 +25,7 @@ class Progress:
         self.documents = 0
         self.size = 0
 
-    def __enter__(self) -> Progress:  # noqa: PYI034 (Self needs Python 3.11)
+    def __enter__(self) -> Progress:
         return self
 
     def __exit__(
