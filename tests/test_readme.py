@@ -6,8 +6,9 @@ import re
 import shutil
 from pathlib import Path
 
-import llamatok
 import pytest
+
+import llamatok
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
+
 from llamatok import Tokenizer
 
 #: Several scripts, bytes without a piece, runs of spaces, control characters, what looks like a token, a BOM.

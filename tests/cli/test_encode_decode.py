@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+
 from llamatok import Tokenizer
 from llamatok.cli.encode import FORMATS, writer
 from llamatok.cli.errors import UsageError

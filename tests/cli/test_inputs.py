@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from llamatok import Tokenizer
 
 from .conftest import TEXTS, Run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from llamatok import Tokenizer
 from llamatok.cli.inspect import COLOURS, printable, settings_table
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from llamatok.cli import main, progress
 from llamatok.cli.io import Inputs, open_output
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from llamatok import Tokenizer
 from llamatok.cli import main
 
