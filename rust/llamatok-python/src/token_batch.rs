@@ -1,5 +1,6 @@
 //! `TokenBatch`: the ids of several texts in one piece of memory, shared with numpy and Arrow.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llamatok::TokenId;
@@ -9,7 +10,7 @@ use pyo3::exceptions::{
     PyImportError, PyIndexError, PyMemoryError, PyOverflowError, PyTypeError, PyValueError,
 };
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PySlice, PyTuple};
+use pyo3::types::{PyInt, PyList, PySlice, PyTuple};
 use pyo3::IntoPyObjectExt;
 
 use crate::arrow;
@@ -152,7 +153,14 @@ impl TokenBatch {
     /// The ids as lists of int, one a text.
     fn to_lists<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let lists = &self.lists;
-        let rows = (0..lists.len()).map(|row| PyList::new(py, lists.row(row)));
+        // The same id is the same object throughout: 8 bytes an id instead of 40.
+        let mut ints: HashMap<TokenId, Bound<'py, PyInt>> = HashMap::new();
+        let mut int = |&id: &TokenId| {
+            let shared =
+                ints.entry(id).or_insert_with(|| id.into_pyobject(py).unwrap_or_else(|never| match never {}));
+            shared.clone()
+        };
+        let rows = (0..lists.len()).map(|row| PyList::new(py, lists.row(row).iter().map(&mut int)));
         PyList::new(py, rows.collect::<PyResult<Vec<_>>>()?)
     }
 
