@@ -1,6 +1,8 @@
 """`TokenBatch`: indexing, conversions, and memory that is shared and never writable."""
 
 import gc
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -148,7 +150,19 @@ def test_torch(batch):
     assert batch.ids[0] == 1
 
 
+def test_torch_gets_arrays_that_it_may_keep(batch, monkeypatch):
+    """`torch.from_numpy` shares memory, and warns of arrays that are not writable."""
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(from_numpy=lambda array: array))
+    ids, offsets = batch.to_torch()
+    assert ids.tolist() == batch.ids.tolist()
+    assert offsets.tolist() == batch.offsets.tolist()
+    for array in (ids, offsets):
+        assert array.dtype == np.int64
+        assert array.flags.writeable
+    assert not np.shares_memory(offsets, batch.offsets)
+
+
 def test_torch_is_asked_for(batch, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"llamatok\[torch\]"):
         batch.to_torch()
