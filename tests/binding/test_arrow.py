@@ -109,6 +109,48 @@ def test_objects_that_do_not_keep_the_protocol(default_tokenizer):
             default_tokenizer.encode_batch(Wrong(wrong))
 
 
+def test_offsets_that_lead_astray_are_refused(default_tokenizer):
+    """Buffers that never passed Arrow's own validation."""
+    data = pa.py_buffer(b"abcdefgh")
+    for offsets in ([0, 5, 2, 7], [0, -1, 2, 7], [3, 9, 8, 8]):
+        array = pa.Array.from_buffers(
+            pa.string(), 3, [None, pa.py_buffer(np.array(offsets, dtype=np.int32)), data]
+        )
+        with pytest.raises(ValueError, match=r"row \d of the Arrow data lies outside its buffers"):
+            default_tokenizer.encode_batch(array)
+        items = pa.array([5, 6, 7, 8, 9, 10, 11, 12])
+        lists = pa.Array.from_buffers(
+            pa.list_(pa.int64()),
+            3,
+            [None, pa.py_buffer(np.array(offsets, dtype=np.int32))],
+            children=[items],
+        )
+        with pytest.raises(ValueError, match=r"row \d of the Arrow data lies outside its buffers"):
+            default_tokenizer.decode_batch(lists)
+
+
+@pytest.mark.skipif(not hasattr(pa, "string_view"), reason="this pyarrow has no views")
+@pytest.mark.parametrize(
+    ("length", "buffer", "offset"), [(20, 1, 0), (20, 0, 5), (20, 0, 2**31), (2**31, 0, 0)]
+)
+def test_views_that_lead_astray_are_refused(default_tokenizer, length, buffer, offset):
+    view = np.array([length, 0, buffer, offset], dtype=np.uint32)
+    array = pa.Array.from_buffers(
+        pa.string_view(), 1, [None, pa.py_buffer(view), pa.py_buffer(b"twenty-one bytes long")]
+    )
+    with pytest.raises(ValueError, match="row 0 of the Arrow data lies outside its buffers"):
+        default_tokenizer.encode_batch(array)
+
+
+def test_dictionary_keys_that_lead_astray_are_refused(default_tokenizer):
+    for keys, values in (([0, 3], ["a", "b"]), ([-1, 0], ["a"]), ([0], [])):
+        array = pa.DictionaryArray.from_arrays(
+            pa.array(keys, pa.int32()), pa.array(values, pa.string()), safe=False
+        )
+        with pytest.raises(ValueError, match=r"row \d of the Arrow data lies outside its buffers"):
+            default_tokenizer.encode_batch(array)
+
+
 def test_token_lists_go_out(default_tokenizer, expected):
     batch = default_tokenizer.encode_batch(TEXTS)
     array = pa.array(batch)

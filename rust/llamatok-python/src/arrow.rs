@@ -150,9 +150,6 @@ fn damaged(row: usize) -> PyErr {
 pub fn text_slices(arrays: &[ArrayData]) -> PyResult<Vec<&[u8]>> {
     let mut slices = Vec::with_capacity(arrays.iter().map(ArrayData::len).sum());
     for array in arrays {
-        if array.is_empty() {
-            continue;
-        }
         refuse_nulls(array, slices.len())?;
         push_texts(array, &mut slices)?;
     }
@@ -160,6 +157,10 @@ pub fn text_slices(arrays: &[ArrayData]) -> PyResult<Vec<&[u8]>> {
 }
 
 fn push_texts<'a>(data: &'a ArrayData, slices: &mut Vec<&'a [u8]>) -> PyResult<()> {
+    if data.is_empty() {
+        // An empty array may come without any offset.
+        return Ok(());
+    }
     match data.data_type() {
         DataType::Utf8 | DataType::Binary => push_by_offsets::<i32>(data, slices),
         DataType::LargeUtf8 | DataType::LargeBinary => push_by_offsets::<i64>(data, slices),
