@@ -1,1 +1,28 @@
+//! The Python extension `llamatok._core`: conversions between Python and the `llamatok` crate, and
+//! nothing else. A binding function extracts its arguments, lets go of the interpreter, calls the
+//! core and converts the result.
 
+mod arrow;
+mod error;
+mod ids;
+mod stream_decoder;
+mod texts;
+mod token_batch;
+mod tokenizer;
+
+/// The compiled core of llamatok.
+#[pyo3::pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use crate::error::{ModelFormatError, TokenizerError, UnsupportedModelError};
+    #[pymodule_export]
+    use crate::stream_decoder::StreamDecoder;
+    #[pymodule_export]
+    use crate::token_batch::TokenBatch;
+    #[pymodule_export]
+    use crate::tokenizer::Tokenizer;
+
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

@@ -1,0 +1,21 @@
+"""Exact, fast tokenization for models of the Llama family."""
+
+from llamatok._core import (
+    ModelFormatError,
+    StreamDecoder,
+    TokenBatch,
+    Tokenizer,
+    TokenizerError,
+    UnsupportedModelError,
+    __version__,
+)
+
+__all__ = [
+    "ModelFormatError",
+    "StreamDecoder",
+    "TokenBatch",
+    "Tokenizer",
+    "TokenizerError",
+    "UnsupportedModelError",
+    "__version__",
+]

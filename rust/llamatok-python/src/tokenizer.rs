@@ -1,0 +1,356 @@
+//! `Tokenizer`: the methods of the core, with Python's types.
+
+use std::path::PathBuf;
+
+use llamatok::{EncodeOptions, ErrorKind, Piece, PieceKind, TokenId};
+use numpy::PyArray1;
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyType};
+use pyo3::IntoPyObjectExt;
+
+use crate::error::{call_error, load_error};
+use crate::ids::{extract_id, extract_ids, extract_ragged, IdSource};
+use crate::stream_decoder::StreamDecoder;
+use crate::texts::{single_text, text_bytes, Texts};
+use crate::token_batch::TokenBatch;
+
+/// The model of `Tokenizer.default`.
+const DEFAULT_MODEL: &[u8] = include_bytes!("../../../python/llamatok/data/default.model");
+
+/// Shorter texts are encoded sooner than other threads could make use of the interpreter.
+const DETACH_TEXT_BYTES: usize = 4096;
+
+/// The same for ids to decode.
+const DETACH_IDS: usize = 1024;
+
+/// An exact, fast tokenizer for models of the Llama family. Immutable; any number of threads may
+/// use it at once.
+#[pyclass(frozen, module = "llamatok")]
+pub struct Tokenizer {
+    tokenizer: llamatok::Tokenizer,
+    cache_bytes: Option<usize>,
+}
+
+impl Tokenizer {
+    fn vocab_size(&self) -> usize {
+        self.tokenizer.model().vocabulary.len()
+    }
+
+    fn piece(&self, id: &Bound<'_, PyAny>) -> PyResult<&Piece> {
+        let id = extract_id(id, self.vocab_size())?;
+        let piece = self.tokenizer.model().vocabulary.get(id);
+        piece.ok_or_else(|| PyIndexError::new_err(format!("id {id} is out of range")))
+    }
+
+    fn load(py: Python<'_>, data: &[u8], cache_bytes: Option<usize>) -> PyResult<Self> {
+        let tokenizer = py
+            .detach(|| llamatok::Tokenizer::from_bytes(data, cache_bytes))
+            .map_err(|error| load_error(py, &error, None))?;
+        Ok(Self { tokenizer, cache_bytes })
+    }
+}
+
+fn thread_count(num_threads: Option<i64>) -> PyResult<Option<usize>> {
+    match num_threads.map(usize::try_from) {
+        None => Ok(None),
+        Some(Ok(count)) if count > 0 => Ok(Some(count)),
+        Some(_) => Err(PyValueError::new_err("num_threads must be at least 1")),
+    }
+}
+
+fn byte_count(cache_bytes: Option<i64>) -> PyResult<Option<usize>> {
+    let count = cache_bytes.map(usize::try_from).transpose();
+    count.map_err(|_| PyValueError::new_err("cache_bytes must not be negative"))
+}
+
+#[pymethods]
+impl Tokenizer {
+    /// Reads a `tokenizer.model` or a GGUF file; the content tells which it is.
+    #[classmethod]
+    #[pyo3(signature = (path, *, cache_bytes=None))]
+    fn from_file(cls: &Bound<'_, PyType>, path: PathBuf, cache_bytes: Option<i64>) -> PyResult<Self> {
+        let (py, cache_bytes) = (cls.py(), byte_count(cache_bytes)?);
+        let tokenizer = py
+            .detach(|| llamatok::Tokenizer::from_file(&path, cache_bytes))
+            .map_err(|error| load_error(py, &error, Some(&path)))?;
+        Ok(Self { tokenizer, cache_bytes })
+    }
+
+    /// Reads a model from memory.
+    #[classmethod]
+    #[pyo3(signature = (data, *, cache_bytes=None))]
+    fn from_bytes(
+        cls: &Bound<'_, PyType>,
+        data: &Bound<'_, PyAny>,
+        cache_bytes: Option<i64>,
+    ) -> PyResult<Self> {
+        let Ok(data) = data.cast::<PyBytes>() else {
+            let found = data.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("data must be bytes, not {found}")));
+        };
+        Self::load(cls.py(), data.as_bytes(), byte_count(cache_bytes)?)
+    }
+
+    /// The tokenizer that comes with llamatok.
+    #[classmethod]
+    #[pyo3(signature = (*, cache_bytes=None))]
+    fn default(cls: &Bound<'_, PyType>, cache_bytes: Option<i64>) -> PyResult<Self> {
+        Self::load(cls.py(), DEFAULT_MODEL, byte_count(cache_bytes)?)
+    }
+
+    /// The ids of one text.
+    #[pyo3(signature = (text, *, add_bos=false, add_eos=false, parse_special=false))]
+    fn encode<'py>(
+        &self,
+        text: &Bound<'py, PyAny>,
+        add_bos: bool,
+        add_eos: bool,
+        parse_special: bool,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let (py, text) = (text.py(), single_text(text)?);
+        let options = EncodeOptions { add_bos, add_eos, parse_special };
+        let encode = || {
+            let mut ids = Vec::with_capacity(text.len() / 3 + 8);
+            self.tokenizer.encode_into(text, &options, &mut ids).map(|()| ids)
+        };
+        let ids = if text.len() < DETACH_TEXT_BYTES { encode() } else { py.detach(encode) };
+        PyList::new(py, ids.map_err(|error| call_error(&error))?)
+    }
+
+    /// The ids of several texts.
+    #[pyo3(signature = (texts, *, add_bos=false, add_eos=false, parse_special=false, num_threads=None))]
+    fn encode_batch(
+        &self,
+        texts: &Bound<'_, PyAny>,
+        add_bos: bool,
+        add_eos: bool,
+        parse_special: bool,
+        num_threads: Option<i64>,
+    ) -> PyResult<TokenBatch> {
+        let options = EncodeOptions { add_bos, add_eos, parse_special };
+        let num_threads = thread_count(num_threads)?;
+        let owners = Texts::extract(texts)?;
+        let slices = owners.slices()?;
+        let batch = texts.py().detach(|| self.tokenizer.encode_batch(&slices, &options, num_threads));
+        let pad_id = self.tokenizer.model().pad_id;
+        Ok(TokenBatch::from_core(batch.map_err(|error| call_error(&error))?, pad_id))
+    }
+
+    /// The number of ids of each of several texts, or of a single one.
+    #[pyo3(signature = (texts, *, add_bos=false, add_eos=false, parse_special=false, num_threads=None))]
+    fn count<'py>(
+        &self,
+        texts: &Bound<'py, PyAny>,
+        add_bos: bool,
+        add_eos: bool,
+        parse_special: bool,
+        num_threads: Option<i64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let py = texts.py();
+        let options = EncodeOptions { add_bos, add_eos, parse_special };
+        let num_threads = thread_count(num_threads)?;
+        if let Some(text) = text_bytes(texts)? {
+            let count = py.detach(|| self.tokenizer.count(text, &options));
+            return count.map_err(|error| call_error(&error))?.into_bound_py_any(py);
+        }
+        let owners = Texts::extract(texts)?;
+        let slices = owners.slices()?;
+        let counts = py.detach(|| self.tokenizer.count_batch(&slices, &options, num_threads));
+        Ok(PyArray1::from_vec(py, counts.map_err(|error| call_error(&error))?).into_any())
+    }
+
+    /// The text of ids, as SentencePiece decodes them.
+    #[pyo3(signature = (ids, *, skip_special_tokens=false))]
+    fn decode(&self, ids: &Bound<'_, PyAny>, skip_special_tokens: bool) -> PyResult<String> {
+        let (py, ids) = (ids.py(), extract_ids(ids, &IdSource::single(self.vocab_size()))?);
+        let decode = || self.tokenizer.decode(&ids, skip_special_tokens);
+        let text = if ids.len() < DETACH_IDS { decode() } else { py.detach(decode) };
+        text.map_err(|error| call_error(&error))
+    }
+
+    /// The bytes of ids: as `decode`, but byte pieces give their bytes as they are.
+    #[pyo3(signature = (ids, *, skip_special_tokens=false))]
+    fn decode_bytes<'py>(
+        &self,
+        ids: &Bound<'py, PyAny>,
+        skip_special_tokens: bool,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let (py, ids) = (ids.py(), extract_ids(ids, &IdSource::single(self.vocab_size()))?);
+        let decode = || self.tokenizer.decode_bytes(&ids, skip_special_tokens);
+        let bytes = if ids.len() < DETACH_IDS { decode() } else { py.detach(decode) };
+        Ok(PyBytes::new(py, &bytes.map_err(|error| call_error(&error))?))
+    }
+
+    /// The texts of several lists of ids.
+    #[pyo3(signature = (ids, *, skip_special_tokens=false, num_threads=None))]
+    fn decode_batch<'py>(
+        &self,
+        ids: &Bound<'py, PyAny>,
+        skip_special_tokens: bool,
+        num_threads: Option<i64>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let (py, num_threads) = (ids.py(), thread_count(num_threads)?);
+        let lists = extract_ragged(ids, self.vocab_size())?;
+        let texts = py
+            .detach(|| {
+                self.tokenizer.decode_batch(&lists.ids, &lists.offsets, skip_special_tokens, num_threads)
+            })
+            .map_err(|error| match error.kind() {
+                ErrorKind::IdOutOfRange => lists.out_of_range(self.vocab_size()),
+                _ => call_error(&error),
+            })?;
+        let texts: Vec<_> = texts
+            .offsets
+            .windows(2)
+            .map(|pair| PyString::from_bytes(py, &texts.bytes[pair[0] as usize..pair[1] as usize]))
+            .collect::<PyResult<_>>()?;
+        PyList::new(py, texts)
+    }
+
+    /// A decoder for ids that arrive one after the other. `prefill` holds ids that were shown
+    /// before: they are the context of those to come, and none of their text comes out again.
+    #[pyo3(signature = (skip_special_tokens=true, prefill=None))]
+    fn stream_decoder(
+        &self,
+        skip_special_tokens: bool,
+        prefill: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<StreamDecoder> {
+        let mut decoder = self.tokenizer.stream_decoder(skip_special_tokens);
+        if let Some(ids) = prefill {
+            let ids = extract_ids(ids, &IdSource::single(self.vocab_size()))?;
+            decoder.push(&ids, &mut String::new()).map_err(|error| call_error(&error))?;
+        }
+        Ok(StreamDecoder::new(decoder, self.vocab_size()))
+    }
+
+    /// The piece of an id, as it stands in the model ("▁" for a space, "<0x0A>" for a byte).
+    fn id_to_piece(&self, id: &Bound<'_, PyAny>) -> PyResult<&str> {
+        Ok(&self.piece(id)?.text)
+    }
+
+    /// The id of a piece, or None.
+    fn piece_to_id(&self, piece: &str) -> Option<TokenId> {
+        self.tokenizer.model().vocabulary.piece_to_id(piece)
+    }
+
+    /// The score of a piece: the higher, the earlier it is merged.
+    fn score(&self, id: &Bound<'_, PyAny>) -> PyResult<f32> {
+        Ok(self.piece(id)?.score)
+    }
+
+    /// The kind of a piece: "NORMAL", "UNKNOWN", "CONTROL", "USER_DEFINED", "UNUSED" or "BYTE".
+    fn kind(&self, id: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+        Ok(self.piece(id)?.kind.name())
+    }
+
+    /// All pieces, in the order of their ids.
+    fn pieces<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        PyList::new(py, self.tokenizer.model().vocabulary.pieces().iter().map(|piece| &piece.text))
+    }
+
+    /// The number of pieces.
+    #[getter(vocab_size)]
+    fn py_vocab_size(&self) -> usize {
+        self.vocab_size()
+    }
+
+    /// The id of the beginning-of-sequence token, or None.
+    #[getter]
+    fn bos_id(&self) -> Option<TokenId> {
+        self.tokenizer.model().bos_id
+    }
+
+    /// The id of the end-of-sequence token, or None.
+    #[getter]
+    fn eos_id(&self) -> Option<TokenId> {
+        self.tokenizer.model().eos_id
+    }
+
+    /// The id of the unknown piece.
+    #[getter]
+    fn unk_id(&self) -> TokenId {
+        self.tokenizer.model().vocabulary.unk_id()
+    }
+
+    /// The id of the padding token, or None.
+    #[getter]
+    fn pad_id(&self) -> Option<TokenId> {
+        self.tokenizer.model().pad_id
+    }
+
+    /// What the model file says, for people to look at.
+    #[getter]
+    fn settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let model = self.tokenizer.model();
+        let normalizer = &model.normalizer;
+        let kinds = PyDict::new(py);
+        for kind in (1..=6).filter_map(PieceKind::from_number) {
+            let count = model.vocabulary.pieces().iter().filter(|piece| piece.kind == kind).count();
+            kinds.set_item(kind.name(), count)?;
+        }
+        let settings = PyDict::new(py);
+        settings.set_item("format", model.format.name())?;
+        settings.set_item("vocab_size", self.vocab_size())?;
+        settings.set_item("kinds", kinds)?;
+        settings.set_item("byte_fallback", model.vocabulary.byte_ids().is_some())?;
+        settings.set_item("normalizer", &normalizer.name)?;
+        settings.set_item("has_charsmap", !normalizer.precompiled_charsmap.is_empty())?;
+        settings.set_item("add_dummy_prefix", normalizer.add_dummy_prefix)?;
+        settings.set_item("remove_extra_whitespaces", normalizer.remove_extra_whitespaces)?;
+        settings.set_item("escape_whitespaces", normalizer.escape_whitespaces)?;
+        settings.set_item("treat_whitespace_as_suffix", normalizer.treat_whitespace_as_suffix)?;
+        settings.set_item("unk_surface", &model.unk_surface)?;
+        settings.set_item("bos_id", model.bos_id)?;
+        settings.set_item("eos_id", model.eos_id)?;
+        settings.set_item("unk_id", self.unk_id())?;
+        settings.set_item("pad_id", model.pad_id)?;
+        settings.set_item("add_bos", model.add_bos)?;
+        settings.set_item("add_eos", model.add_eos)?;
+        settings.set_item(
+            "metadata",
+            PyDict::from_sequence(model.metadata.clone().into_bound_py_any(py)?.as_any())?,
+        )?;
+        Ok(settings)
+    }
+
+    /// The memory of the word caches: {"limit_bytes": ..., "used_bytes": ...}.
+    fn cache_info<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let info = self.tokenizer.cache_info();
+        let dict = PyDict::new(py);
+        dict.set_item("limit_bytes", info.limit_bytes)?;
+        dict.set_item("used_bytes", info.used_bytes)?;
+        Ok(dict)
+    }
+
+    fn __len__(&self) -> usize {
+        self.vocab_size()
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "Tokenizer(vocab_size={}, format={:?})",
+            self.vocab_size(),
+            self.tokenizer.model().format.name()
+        )
+    }
+
+    /// Pickles carry the model's bytes; the tables are built anew.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let mut load = py.get_type::<Self>().getattr("from_bytes")?;
+        if let Some(cache_bytes) = self.cache_bytes {
+            let kwargs = PyDict::new(py);
+            kwargs.set_item("cache_bytes", cache_bytes)?;
+            load = py.import("functools")?.call_method("partial", (load,), Some(&kwargs))?;
+        }
+        (load, (PyBytes::new(py, &self.tokenizer.model().serialized),)).into_bound_py_any(py)
+    }
+
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __deepcopy__(slf: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf
+    }
+}
