@@ -263,13 +263,19 @@ def _text_of(line: str, key: str, place: str) -> str:
             else line.strip()[:40]
         )
         raise ValueError(f"{place}: no field {key!r} in this document; found {found}")
-    if not hasattr(text, "encode"):
-        raise ValueError(f"{place}: the field {key!r} holds {type(text).__name__}, not text")
+    if isinstance(text, str):
+        if text.isascii() or _is_encodable(text):
+            return text
+        raise ValueError(f"{place}: the field {key!r} holds a lone surrogate")
+    raise ValueError(f"{place}: the field {key!r} holds {type(text).__name__}, not text")
+
+
+def _is_encodable(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{place}: the field {key!r} holds a lone surrogate") from None
-    return text
+        return False
+    return True
 
 
 def _plain_suffix(path: Path) -> str:
