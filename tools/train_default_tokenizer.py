@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def load_train() -> Callable[..., dict[str, Any]]:
     """The trainer of the package, straight from its file: the package itself may not be built yet."""
     spec = importlib.util.spec_from_file_location("llamatok_train", ROOT / "python" / "llamatok" / "train.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     train: Callable[..., dict[str, Any]] = module.train
@@ -32,8 +33,8 @@ def load_train() -> Callable[..., dict[str, Any]]:
 def wanted_lines(corpus: Path) -> Iterator[str]:
     """The documents of the corpus, less those whose text is damaged or a joke.
 
-    C1 control characters betray a text read in the wrong encoding; one document is a Bible in cat spelling, which
-    would teach the vocabulary misspelt words.
+    C1 control characters betray a text read in the wrong encoding; one document is a Bible in cat spelling,
+    which would teach the vocabulary misspelt words.
     """
     import zstandard
 

@@ -1,7 +1,7 @@
 """Train a tokenizer in Llama's layout and settings from your own text.
 
-The training itself is the sentencepiece library's; this module reads the documents, holds the settings, adds the
-runs of spaces that Llama's vocabulary has, and writes the file. It needs ``pip install 'llamatok[train]'``.
+The training itself is the sentencepiece library's; this module reads the documents, holds the settings, adds
+the runs of spaces that Llama's vocabulary has, and writes the file. It needs ``pip install 'llamatok[train]'``.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ FIRST_MERGE = 3 + 256
 
 # Where Llama 2's vocabulary has its runs of ▁: (place counted from the first merge, length of the run).
 RUN_PLACES = (
-    (0, 2), (9, 4), (49, 8), (159, 5), (203, 16), (280, 6), (373, 12), (536, 13), (706, 10), (1410, 14), (1419, 3),
-    (3727, 9), (4447, 7), (9392, 11), (18625, 15),
+    (0, 2), (9, 4), (49, 8), (159, 5), (203, 16), (280, 6), (373, 12), (536, 13), (706, 10), (1410, 14),
+    (1419, 3), (3727, 9), (4447, 7), (9392, 11), (18625, 15),
 )  # fmt: skip
 LONGEST_RUN = 16
 
@@ -60,13 +60,13 @@ def train(
     """Train a SentencePiece BPE model as Llama's was and write it to ``output``.
 
     Args:
-        inputs: Files of text (``.txt`` or any other name: one sentence a line) or of JSON documents (``.jsonl``),
-            each also as ``.gz`` or ``.zst``.
+        inputs: Files of text (``.txt`` or any other name: one sentence a line) or of JSON documents
+            (``.jsonl``), each also as ``.gz`` or ``.zst``.
         output: The model file. It appears whole or not at all.
         vocab_size: Number of pieces, all counted.
-        text_key: The field that holds the text of a JSON document ("text" if not given). If given, every input is
-            read as JSONL, whatever its name.
-        character_coverage: Share of the characters of the text that become pieces; others are left to the bytes.
+        text_key: The field that holds the text of a JSON document ("text" if not given). If given, every
+            input is read as JSONL, whatever its name.
+        character_coverage: Share of the characters of the text that become pieces; others are left to bytes.
         split_digits: Every digit is a piece of its own.
         max_sentence_length: Longer lines (in bytes) are left out by the trainer; the report counts them.
         longest_space_run: Runs of 2 to this many spaces become pieces (Llama 2: 16; 1: none).
@@ -75,7 +75,8 @@ def train(
         **more: Further options of ``sentencepiece.SentencePieceTrainer.train``.
 
     Returns:
-        A report: path, sha256, numbers of documents, lines, bytes and omitted lines, vocab_size, options, version.
+        A report: path, sha256, vocab_size, the numbers of documents, lines, bytes and omitted lines, the options
+        and the version of sentencepiece.
 
     Raises:
         ImportError: sentencepiece or protobuf is not installed.
@@ -146,7 +147,7 @@ def _trainer() -> tuple[ModuleType, ModuleType]:
         from sentencepiece import sentencepiece_model_pb2
     except ImportError as error:
         raise ImportError(
-            f"training needs the sentencepiece library ({error}); install it with: pip install 'llamatok[train]'"
+            f"training needs sentencepiece and protobuf ({error}): pip install 'llamatok[train]'"
         ) from error
     return sentencepiece, sentencepiece_model_pb2
 

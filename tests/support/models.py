@@ -110,17 +110,22 @@ def nmt_nfkc_cf() -> bytes:
 
 @recipe
 def nfkc() -> bytes:
-    return train(vocab_size=1_200, alphabets=WORLD, normalization_rule_name="nfkc", remove_extra_whitespaces=False)
+    return train(
+        vocab_size=1_200, alphabets=WORLD, normalization_rule_name="nfkc", remove_extra_whitespaces=False
+    )
 
 
 @recipe
 def nfkc_cf() -> bytes:
-    return train(vocab_size=800, normalization_rule_name="nfkc_cf", add_dummy_prefix=False, byte_fallback=True)
+    return train(
+        vocab_size=800, normalization_rule_name="nfkc_cf", add_dummy_prefix=False, byte_fallback=True
+    )
 
 
 RULES = (
     "0041\t0061", "0041 0042\t0078 0079", "0041 0042 0043\t0020 007A", "00E9\t0065 0301", "0065 0301\t0045",
-    "002D 002D\t0020 0020 0020", "0009\t0020", "000A\t", "0071\t", "00B7\t2581", "1F600\t003A 0029", "0020 0078\t0078 0020",
+    "002D 002D\t0020 0020 0020", "0009\t0020", "000A\t", "0071\t", "00B7\t2581",
+    "1F600\t003A 0029", "0020 0078\t0078 0020",
     "2460\t0020 0031 0020",
 )  # fmt: skip
 
@@ -204,7 +209,10 @@ def suffix_spaces_kept() -> bytes:
 @recipe
 def suffix_spaces_no_dummy() -> bytes:
     return train(
-        vocab_size=700, normalization_rule_name="nmt_nfkc", treat_whitespace_as_suffix=True, add_dummy_prefix=False
+        vocab_size=700,
+        normalization_rule_name="nmt_nfkc",
+        treat_whitespace_as_suffix=True,
+        add_dummy_prefix=False,
     )
 
 
@@ -216,7 +224,12 @@ def runs_joined_to_words() -> bytes:
 
 @recipe
 def across_words() -> bytes:
-    return train(vocab_size=1_500, normalization_rule_name="identity", split_by_whitespace=False, max_sentencepiece_length=24)
+    return train(
+        vocab_size=1_500,
+        normalization_rule_name="identity",
+        split_by_whitespace=False,
+        max_sentencepiece_length=24,
+    )
 
 
 @recipe
@@ -226,7 +239,9 @@ def across_words_kept() -> bytes:
 
 @recipe
 def across_words_suffix() -> bytes:
-    return train(vocab_size=1_500, split_by_whitespace=False, treat_whitespace_as_suffix=True, byte_fallback=True)
+    return train(
+        vocab_size=1_500, split_by_whitespace=False, treat_whitespace_as_suffix=True, byte_fallback=True
+    )
 
 
 # Alphabets and sizes
@@ -235,7 +250,11 @@ def across_words_suffix() -> bytes:
 @recipe
 def no_script_split() -> bytes:
     return train(
-        vocab_size=1_500, alphabets=WORLD, split_by_unicode_script=False, split_by_number=False, normalization_rule_name="identity"
+        vocab_size=1_500,
+        alphabets=WORLD,
+        split_by_unicode_script=False,
+        split_by_number=False,
+        normalization_rule_name="identity",
     )
 
 
@@ -246,7 +265,9 @@ def thai() -> bytes:
 
 @recipe
 def cjk() -> bytes:
-    return train(vocab_size=1_500, alphabets=("cjk", "kana", "hangul", "jamo"), normalization_rule_name="nfkc")
+    return train(
+        vocab_size=1_500, alphabets=("cjk", "kana", "hangul", "jamo"), normalization_rule_name="nfkc"
+    )
 
 
 @recipe
@@ -271,7 +292,13 @@ def large() -> bytes:
 
 @recipe
 def soft_limit() -> bytes:
-    return train(vocab_size=8_000, alphabets=("latin",), lines=100, hard_vocab_limit=False, normalization_rule_name="identity")
+    return train(
+        vocab_size=8_000,
+        alphabets=("latin",),
+        lines=100,
+        hard_vocab_limit=False,
+        normalization_rule_name="identity",
+    )
 
 
 @recipe
@@ -283,7 +310,22 @@ def few_characters() -> bytes:
 # Kinds of pieces
 
 
-SYMBOLS = ["<sep>", "<sep><sep>", "foo", "foobar", "barbaz", f"foo{SPACE}bar", "foo bar", "日本", "日本語", "🦙", "ab", "b", "  ", "\t"]
+SYMBOLS = [
+    "<sep>",
+    "<sep><sep>",
+    "foo",
+    "foobar",
+    "barbaz",
+    f"foo{SPACE}bar",
+    "foo bar",
+    "日本",
+    "日本語",
+    "🦙",
+    "ab",
+    "b",
+    "  ",
+    "\t",
+]
 
 
 @recipe
@@ -313,7 +355,16 @@ def control_symbols() -> bytes:
 
 @recipe
 def moved_ids() -> bytes:
-    return train(vocab_size=700, unk_id=3, pad_id=0, bos_id=-1, eos_id=1, eos_piece="<end>", normalization_rule_name="identity", hard_vocab_limit=False)
+    return train(
+        vocab_size=700,
+        unk_id=3,
+        pad_id=0,
+        bos_id=-1,
+        eos_id=1,
+        eos_piece="<end>",
+        normalization_rule_name="identity",
+        hard_vocab_limit=False,
+    )
 
 
 @recipe
@@ -323,7 +374,9 @@ def no_unknown_piece() -> bytes:
 
 @recipe
 def unknown_surface() -> bytes:
-    return train(vocab_size=400, unk_surface="[?]", normalization_rule_name="identity", character_coverage=0.99)
+    return train(
+        vocab_size=400, unk_surface="[?]", normalization_rule_name="identity", character_coverage=0.99
+    )
 
 
 @recipe
@@ -351,7 +404,7 @@ def _unused(data: bytes, seed: int, share: float) -> bytes:
 
 @recipe
 def unused() -> bytes:
-    """A third of all pieces is unused: single characters too, and pieces inside others that are unused too."""
+    """A third of all pieces is unused: single characters too, and pieces inside others unused too."""
     return _unused(train(vocab_size=1_000, **LLAMA), 5, 0.33)
 
 
@@ -363,7 +416,12 @@ def unused_most() -> bytes:
 @recipe
 def unused_with_symbols() -> bytes:
     return _unused(
-        train(vocab_size=800, user_defined_symbols=SYMBOLS, treat_whitespace_as_suffix=True, normalization_rule_name="nfkc"),
+        train(
+            vocab_size=800,
+            user_defined_symbols=SYMBOLS,
+            treat_whitespace_as_suffix=True,
+            normalization_rule_name="nfkc",
+        ),
         7,
         0.5,
     )
@@ -372,6 +430,7 @@ def unused_with_symbols() -> bytes:
 @recipe
 def unused_deep() -> bytes:
     """A chain of unused pieces deeper than SentencePiece's limit of resegmentation."""
+
     def change(message: Any) -> None:
         kept = [piece for piece in message.pieces if piece.piece.count("q") < 2]
         del message.pieces[:]
@@ -387,6 +446,7 @@ def unused_deep() -> bytes:
 @recipe
 def no_bytes_many_unknown() -> bytes:
     """Characters of merges that are not pieces themselves: what stays alone is unknown."""
+
     def change(message: Any) -> None:
         kept = [piece for piece in message.pieces if piece.piece not in ("a", "e", "t", SPACE, "о", "и")]
         del message.pieces[:]
@@ -408,6 +468,7 @@ def bytes_many_unknown() -> bytes:
 @recipe
 def null_piece() -> bytes:
     """A piece of one NUL, as some converters write: SentencePiece never matches it."""
+
     def change(message: Any) -> None:
         message.pieces.add(piece="\0", score=-1.0)
 
@@ -445,7 +506,10 @@ def signed_scores() -> bytes:
 
 @recipe
 def shuffled_scores() -> bytes:
-    return _scored(train(vocab_size=1_500, lines=3_000, split_by_whitespace=False, **LLAMA), lambda rng, rank: -rng.random())
+    return _scored(
+        train(vocab_size=1_500, lines=3_000, split_by_whitespace=False, **LLAMA),
+        lambda rng, rank: -rng.random(),
+    )
 
 
 @recipe

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
-DECODABLE = "utf-8"
-
 
 def load(data: bytes) -> Any:
     """The reference for a model file."""
