@@ -81,11 +81,11 @@ pub(crate) fn share_out_by(
     weight: impl Fn(usize) -> usize,
 ) -> Vec<Range<usize>> {
     let threads = thread_count(num_threads);
+    if threads == 1 {
+        return std::iter::once(0..count).collect();
+    }
     // Each item costs something, however short it is.
     let weight = |index| weight(index) + 32;
-    if threads == 1 {
-        return vec![0..count];
-    }
     let total: usize = (0..count).map(weight).sum();
     let target = (total / (threads * 8)).clamp(MIN_TASK_BYTES, MAX_TASK_BYTES);
     let mut tasks = Vec::with_capacity(total / target + 1);

@@ -23,7 +23,7 @@ pub(crate) struct Engine {
     user_defined: Option<UserDefinedMatcher>,
     path: Path,
     cache_bytes: usize,
-    idle: Mutex<Vec<Box<Worker>>>,
+    idle: Mutex<Vec<Worker>>,
 }
 
 /// How normalized text is merged.
@@ -75,7 +75,10 @@ impl Engine {
     }
 
     pub(crate) fn cache_info(&self) -> CacheInfo {
-        CacheInfo { limit_bytes: self.cache_bytes, used_bytes: 0 }
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let used_bytes =
+            idle.iter().filter_map(|worker| worker.fast.as_ref()).map(FastScratch::cache_bytes).sum();
+        CacheInfo { limit_bytes: self.cache_bytes, used_bytes }
     }
 
     /// Why the fast path is not taken, if it is not.

@@ -28,7 +28,7 @@ impl CharsMap {
             return fault(format!("{} bytes are too few to hold the size of the trie", blob.len()));
         };
         let size = u32::from_le_bytes(*size) as usize;
-        if size < 1024 || size % 1024 != 0 || size >= rest.len() {
+        if size < 1024 || !size.is_multiple_of(1024) || size >= rest.len() {
             return fault(format!(
                 "the size of the trie, {size}, is no multiple of 1024 that leaves room for the replacements ({} bytes follow)",
                 rest.len()
