@@ -64,6 +64,8 @@ class _Settings(TypedDict):
     pad_id: int | None
     add_bos: bool | None
     add_eos: bool | None
+    engine: Literal["fast", "general"]
+    engine_reason: str | None
     metadata: dict[str, str]
 
 @final
@@ -186,7 +188,11 @@ class Tokenizer:
 
     @property
     def settings(self) -> _Settings:
-        """What the model file says, for people to look at."""
+        """What the model file says, and which engine serves it, for people to look at.
+
+        "engine" is "fast", or else "general", which gives the same ids more slowly; "engine_reason" then says
+        what in the vocabulary asks for it.
+        """
 
     def cache_info(self) -> _CacheInfo:
         """The memory of the word caches."""

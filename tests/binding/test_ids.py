@@ -120,4 +120,5 @@ def test_settings(default_tokenizer):
     assert settings["byte_fallback"] is True
     assert settings["add_dummy_prefix"] is True
     assert settings["remove_extra_whitespaces"] is False
+    assert (settings["engine"], settings["engine_reason"]) == ("fast", None)
     assert (settings["unk_id"], settings["bos_id"], settings["eos_id"]) == (0, 1, 2)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamatok import Tokenizer
-from support import locations, models, oracle, texts
+from support import locations, models, oracle, texts, ways
 
 TRAINED = sorted(set(models.RECIPES) - models.MAY_BE_REFUSED)
 NAMES = ["default", *TRAINED]
@@ -25,6 +25,12 @@ NAMES = ["default", *TRAINED]
 def _pair(name: str) -> tuple[Tokenizer, Any]:
     data = locations.DEFAULT_MODEL.read_bytes() if name == "default" else models.model(name)
     return Tokenizer.from_bytes(data), oracle.load(data)
+
+
+@functools.cache
+def _every_way(name: str) -> dict[str, Tokenizer]:
+    data = _pair(name)[1].serialized_model_proto()
+    return {way: ways.load(data, way) for way in ways.WAYS}
 
 
 @functools.cache
@@ -79,10 +85,12 @@ def _ids(draw: st.DrawFn) -> tuple[str, list[int]]:
 
 @given(_names, _texts)
 def test_encode(name: str, text: str) -> None:
-    """encode is sentencepiece's; count is its length; bytes of the text give the same."""
+    """encode is sentencepiece's, by every way; count is its length; bytes of the text give the same."""
     tokenizer, reference = _pair(name)
     ids = tokenizer.encode(text)
     oracle.assert_same_ids(ids, reference.encode(text), text, name)
+    for way, other in _every_way(name).items():
+        oracle.assert_same_ids(other.encode(text), ids, text, f"{name}, {way}")
     assert tokenizer.encode(text.encode()) == ids
     assert tokenizer.count([text]).tolist() == [len(ids)]
     oracle.assert_same_text(tokenizer.decode(ids), reference.decode(ids), ids, name)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from llamatok import ModelFormatError, Tokenizer
-from support import locations, models, oracle, texts
+from support import locations, models, oracle, texts, ways
 
 SHARED = {"llama2": "models/llama2/tokenizer.model", "mistral-v1": "models/mistral-v1/tokenizer.model"}
 FILES = {"default": locations.DEFAULT_MODEL, **locations.mistral_common_models()}
@@ -120,6 +120,33 @@ def test_encode_bytes(pair: tuple[Tokenizer, Any]) -> None:
         oracle.assert_same_ids(tokenizer.encode(data), reference.encode(data), data, "encode bytes")
     for text in _sample()[::5]:
         oracle.assert_same_ids(tokenizer.encode(text.encode()), tokenizer.encode(text), text, "bytes = str")
+
+
+@functools.cache
+def _aligned() -> list[str]:
+    """The sample, and long texts of it that begin at each place of a vector of 64 bytes."""
+    long = ["".join(_sample()), " ".join(_sample()), "\n".join(_sample())]
+    return [*_sample(), *long, *("-" * shift + long[shift % 3][:3_000] for shift in range(64))]
+
+
+@functools.cache
+def _aligned_ids(name: str) -> list[list[int]]:
+    return _pair(name)[1].encode(_aligned())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("way", ways.WAYS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_way(name: str, way: str) -> None:
+    """Whichever engine and SIMD level is taken and however little is cached, the ids are sentencepiece's."""
+    reference = _pair(name)[1]
+    tokenizer = ways.load(reference.serialized_model_proto(), way)
+    if way == "general":
+        assert tokenizer.settings["engine"] == "general"
+    # The second time, what fits is in the cache.
+    for time in ("first", "second"):
+        batch = tokenizer.encode_batch(_aligned(), num_threads=1)
+        for text, row, expected in zip(_aligned(), batch.to_lists(), _aligned_ids(name), strict=True):
+            oracle.assert_same_ids(row, expected, text, f"{name}, {way}, {time} time")
 
 
 def test_batch_is_single(pair: tuple[Tokenizer, Any]) -> None:

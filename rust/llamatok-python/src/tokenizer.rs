@@ -279,7 +279,7 @@ impl Tokenizer {
         self.tokenizer.model().pad_id
     }
 
-    /// What the model file says, for people to look at.
+    /// What the model file says, and which engine serves it, for people to look at.
     #[getter]
     fn settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let model = self.tokenizer.model();
@@ -307,6 +307,9 @@ impl Tokenizer {
         settings.set_item("pad_id", model.pad_id)?;
         settings.set_item("add_bos", model.add_bos)?;
         settings.set_item("add_eos", model.add_eos)?;
+        let reason = self.tokenizer.general_because();
+        settings.set_item("engine", if reason.is_some() { "general" } else { "fast" })?;
+        settings.set_item("engine_reason", reason)?;
         settings.set_item(
             "metadata",
             PyDict::from_sequence(model.metadata.clone().into_bound_py_any(py)?.as_any())?,
