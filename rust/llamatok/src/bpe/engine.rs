@@ -8,7 +8,7 @@ use super::general::{Emitter, GeneralMerger, GeneralScratch};
 use super::scan::Level;
 use super::words::Reason;
 use crate::model::Model;
-use crate::normalize::{Normalizer, UserDefinedMatcher};
+use crate::normalize::{to_valid_utf8, Normalizer, UserDefinedMatcher};
 use crate::tokenizer::CacheInfo;
 use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::Result;
@@ -100,8 +100,8 @@ impl Engine {
         result
     }
 
-    /// Appends the ids of `text`.
-    pub(crate) fn encode(&self, worker: &mut Worker, text: &str, ids: &mut Vec<TokenId>) -> Result<()> {
+    /// Appends the ids of `text`, UTF-8 in which each byte that begins no valid sequence counts as U+FFFD.
+    pub(crate) fn encode(&self, worker: &mut Worker, text: &[u8], ids: &mut Vec<TokenId>) -> Result<()> {
         let Worker { normalized, general, fast: scratch, .. } = worker;
         let vocabulary = &self.model.vocabulary;
         let fast = match &self.path {
@@ -119,7 +119,7 @@ impl Engine {
         });
         if self.normalizer.is_identity() && self.user_defined.is_none() {
             let prefix = self.normalizer.settings().add_dummy_prefix && !text.is_empty();
-            fast.encode(scratch, text, prefix, ids);
+            fast.encode(scratch, &to_valid_utf8(text), prefix, ids);
             return Ok(());
         }
         normalized.clear();
