@@ -1,7 +1,7 @@
 """Train a tokenizer in Llama's layout and settings from your own text.
 
 The training itself is the sentencepiece library's; this module reads the documents, holds the settings, adds
-the runs of spaces that Llama's vocabulary has, and writes the file. It needs ``pip install 'llamatok[train]'``.
+the runs of spaces that Llama's vocabulary has, and writes the file. It needs the extra ``llamatok[train]``.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def train(
         **more: Further options of ``sentencepiece.SentencePieceTrainer.train``.
 
     Returns:
-        A report: path, sha256, vocab_size, the numbers of documents, lines, bytes and omitted lines, the options
-        and the version of sentencepiece.
+        A report: path, sha256, vocab_size, the numbers of documents, lines, bytes and omitted lines, the
+        options and the version of sentencepiece.
 
     Raises:
         ImportError: sentencepiece or protobuf is not installed.

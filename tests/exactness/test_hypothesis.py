@@ -150,9 +150,9 @@ def _first_character(data: bytes) -> int | None:
 def test_stream_is_whole(skip: bool, case: tuple[str, list[int]], cuts: list[int], single: bool) -> None:
     """However ids are pushed, the parts joined are decode of all.
 
-    After each push the text shown is that of the ids so far, less only the bytes that may yet become a character.
-    So nothing shown is ever taken back, no U+FFFD stands for a character that is still coming, and nothing
-    complete is held back.
+    After each push the text shown is that of the ids so far, less only the bytes that may yet become a
+    character. So nothing shown is ever taken back, no U+FFFD stands for a character that is still coming,
+    and nothing complete is held back.
     """
     name, ids = case
     tokenizer, reference = _pair(name)

@@ -77,7 +77,7 @@ CHANGES: dict[str, tuple[Callable[[Any], None], str]] = {
 }
 
 
-def _refused(path: Path, data: bytes, field: str = "") -> ModelFormatError:
+def _refused(path: Path, data: bytes, field: str | None = None) -> ModelFormatError:
     """Write the data and check that both ways of loading refuse it; the error of from_file is returned."""
     path.write_bytes(data)
     with pytest.raises(ModelFormatError, match=field):

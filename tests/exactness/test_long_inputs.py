@@ -51,8 +51,10 @@ LONG = {
 }
 # Vocabularies for which different ways of merging are right: Llama's layout, merges across words, equal
 # scores everywhere, re-segmentation, spaces as suffix, symbols that are matched first.
-NAMES = ("default", "llama_like", "across_words_kept", "equal_scores", "shuffled_scores", "unused", "unused_deep",
-         "nmt_nfkc", "suffix_spaces_kept", "user_defined")  # fmt: skip
+NAMES = (
+    "default", "llama_like", "across_words_kept", "equal_scores", "shuffled_scores", "unused", "unused_deep",
+    "nmt_nfkc", "suffix_spaces_kept", "user_defined",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,7 +1,7 @@
 """Every id and every text is sentencepiece's, for every model at hand: trained, shipped, or lying beside.
 
-Proven here, for each model: encode of str and of bytes (ill-formed UTF-8 too), batch = single, count = length,
-decode of any ids, decode_bytes, decode_batch.
+Proven here, for each model: encode of str and of bytes (ill-formed UTF-8 too), batch = single, count =
+length, decode of any ids, decode_bytes, decode_batch, vocabulary.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Expected outputs written down elsewhere: sentencepiece 0.2.3's cases, and llama.cpp's for a GGUF vocabulary."""
+"""Outputs written down elsewhere: sentencepiece 0.2.3's cases, and llama.cpp's for a GGUF vocabulary."""
 
 from __future__ import annotations
 

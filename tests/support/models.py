@@ -499,8 +499,15 @@ def few_scores() -> bytes:
 
 @recipe
 def signed_scores() -> bytes:
-    """Positive, negative, infinite and both zeros: SentencePiece holds -0.0 below 0.0."""
-    values = (-1.5, 1.5, 0.0, -0.0, 3.0, -3.0, 1e-30, -1e-30, float("inf"), float("-inf"))
+    """Positive, negative and both zeros: SentencePiece holds -0.0 below 0.0."""
+    values = (-1.5, 1.5, 0.0, -0.0, 3.0, -3.0, 1e-30, -1e-30, 1e38, -1e38)
+    return _scored(train(vocab_size=1_000, **LLAMA), lambda rng, rank: rng.choice(values))
+
+
+@recipe
+def infinite_scores() -> bytes:
+    """Scores beyond all numbers."""
+    values = (-1.5, 1.5, float("inf"), float("-inf"))
     return _scored(train(vocab_size=1_000, **LLAMA), lambda rng, rank: rng.choice(values))
 
 
@@ -517,4 +524,5 @@ def shuffled_scores_no_bytes() -> bytes:
     return _scored(train(vocab_size=1_000, alphabets=WORLD), lambda rng, rank: rng.uniform(-2, 2))
 
 
-MAY_BE_REFUSED = frozenset({"denormalizer"})
+# A loader may refuse these, with the reason; if it loads one, the ids must be right.
+MAY_BE_REFUSED = frozenset({"denormalizer", "infinite_scores", "no_unknown_piece"})

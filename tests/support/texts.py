@@ -30,7 +30,8 @@ ALPHABETS = {
     "private": "\ue000\uf8ff\U000f0000\U0010fffd\ufffd\ufffe\uffff\ud7ff",
 }
 
-PIECE_NAMES = (    "<s>", "</s>", "<unk>", "<pad>", "<0x0A>", "<0x00>", "<0xFF>", "<0x0a>", "<0x0A", "a<s>b", "<s><s>",
+PIECE_NAMES = (
+    "<s>", "</s>", "<unk>", "<pad>", "<0x0A>", "<0x00>", "<0xFF>", "<0x0a>", "<0x0A", "a<s>b", "<s><s>",
     " <s> ", "</s>\n<s>", "<unk>x<unk>", "<0xE2><0x96><0x81>", "[INST] hi [/INST]", "<s>[INST] <<SYS>>\n",
     f"{SPACE}<s>", "<ctrl>", "<ctrl>a<ctrl>", "<sep>", "a<sep>b", "<sep><sep>", "<se", "foo bar",
     f"foo{SPACE}bar", "foo barbaz",
@@ -226,7 +227,8 @@ def tricky() -> list[str]:
     return list(dict.fromkeys([*_handmade(), *PIECE_NAMES, *pairs, *_space_runs(), *_long_words()]))
 
 
-INVALID_UTF8 = (    b"\xff", b"\xfe\xff", b"a\xffb", b"\xc0\x80", b"\xe2\x82", b"\xe2\x82\xac\xff", b"\xf0\x9f\xa6",
+INVALID_UTF8 = (
+    b"\xff", b"\xfe\xff", b"a\xffb", b"\xc0\x80", b"\xe2\x82", b"\xe2\x82\xac\xff", b"\xf0\x9f\xa6",
     b"\xed\xa0\x80", b"\xed\xa0\xbd\xed\xb8\x80", b"\xf4\x90\x80\x80", b"\xf8\x88\x80\x80\x80", b"\x80",
     b"\xbf\xbf", b"a\xe2b", b"\xe2\x96a", b" \xff \xff ", b"\xffx\xff  y", b"ok \xc3", b"\xc3\xa9\xc3",
     b"\xe2\x96\x81\xff", b"\xff" * 50, b"\x00\xff\x00", b"\xe0\x80\xaf", b"\xf0\x80\x80\xaf", b"\xc1\xbf",
@@ -296,7 +298,7 @@ def training_text(seed: int, lines: int, alphabets: tuple[str, ...] = ("latin",)
 
 
 def familiar(seed: int, alphabets: tuple[str, ...], count: int = 40) -> list[str]:
-    """Lines as a model trained on `training_text` of this seed knows them, and with letters lost and doubled."""
+    """Lines as a model trained on `training_text` of this seed knows them, and as worn ones."""
     lines = training_text(seed, count, alphabets)
     rng = random.Random(seed + 1)
     worn = []
