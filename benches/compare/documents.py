@@ -85,11 +85,12 @@ def probes() -> Corpus:
     return Corpus("odd texts", PROBES)
 
 
-def short_strings(corpus: Corpus, count: int = 10_000, length: int = 60) -> list[str]:
-    """`count` strings of `length` characters, evenly taken from the corpus (fewer when it is small)."""
+def short_strings(corpus: Corpus, count: int = 10_000, length: int = 60) -> Corpus:
+    """Cut `count` strings of `length` characters, evenly taken from the corpus (fewer when it is small)."""
     text = "".join(corpus.documents)
     step = max(length, len(text) // count)
-    return [text[at : at + length] for at in range(0, len(text) - length + 1, step)][:count]
+    strings = [text[at : at + length] for at in range(0, len(text) - length + 1, step)][:count]
+    return Corpus(f"{corpus.name}, short strings", strings)
 
 
 def _named(name: str, documents: Iterable[str], limit: int | None) -> Corpus:

@@ -114,6 +114,14 @@ class Llamatok(Peer):
     call = "Tokenizer.encode_batch(list[str], num_threads=)"
     cache_bytes: ClassVar[int | None] = None
 
+    @classmethod
+    def version(cls) -> str:
+        import llamatok
+
+        # A development build may have no metadata.
+        version: str = llamatok.__version__
+        return version
+
     def load(self) -> None:
         from llamatok import Tokenizer
 
@@ -130,7 +138,7 @@ class Llamatok(Peer):
         return ids
 
     def count(self, documents: list[str]) -> Any:
-        return self.tokenizer.count(documents)
+        return self.tokenizer.count(documents, num_threads=self.threads)
 
     def padded(self, documents: list[str]) -> Any:
         return self.tokenizer.encode_batch(documents, num_threads=self.threads).to_padded(pad_id=0)
@@ -139,7 +147,7 @@ class Llamatok(Peer):
         return result
 
     def decode(self, ids: Any) -> Any:
-        return self.tokenizer.decode_batch(ids)
+        return self.tokenizer.decode_batch(ids, num_threads=self.threads)
 
 
 class Llamatok256(Llamatok):

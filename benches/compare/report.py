@@ -40,7 +40,7 @@ def markdown(report: Report) -> str:
             if rows:
                 parts.append(_throughput(report, corpus, threads, rows))
                 parts.append(_lesser(report, rows))
-    parts += [_hard(report), _differences(report), _absent(report), _calls(report)]
+    parts += [_scaling(report), _hard(report), _differences(report), _absent(report), _calls(report)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -68,8 +68,8 @@ def _head(report: Report) -> str:
             "MB/s of UTF-8 input, MB = 10⁶ bytes: the median, and the least and greatest in brackets. Times "
             "as fast: the median of the ratios within a round. Cold: the first pass over these documents in "
             "a fresh process, after one call on a few letters. Timed up to the library's own result; freeing "
-            "it is not timed. Where fewer cores were busy than there are threads, other programs took the rest (or "
-            "the library does not use more); a core-second is then the better measure.",
+            "it is not timed. Fewer cores busy than threads: other programs took the rest, or the library "
+            "uses no more; a core-second is then the better measure.",
             "",
             *LEGEND.values(),
         ]
@@ -121,6 +121,7 @@ def _lesser(report: Report, rows: list[Row]) -> str:
         "decode": "decode, MB/s",
         "short": "short strings, MB/s",
         "padded": "short strings padded, MB/s",
+        "one": "one long document, MB/s",
     }
     found = {job: {row.peer: row for row in rows if row.job == job and row.seconds} for job in head}
     peers = list(dict.fromkeys(row.peer for row in rows if any(row.peer in of for of in found.values())))
@@ -139,6 +140,27 @@ def _lesser(report: Report, rows: list[Row]) -> str:
                 cells.append(_rate(row) + mark(report, row))
         table.append([peer, *cells])
     return _table(["", *head.values()], table)
+
+
+def _scaling(report: Report) -> str:
+    """How many times as fast all threads are as one; measured one after the other, not in turn."""
+    rates = {
+        (row.corpus, row.peer, row.threads): (median(row.rates), mark(report, row))
+        for row in report.rows
+        if row.job == "encode warm"
+    }
+    counts = sorted({threads for _, _, threads in rates})
+    if len(counts) < 2:
+        return ""
+    corpora, least, most = list(report.corpora), counts[0], counts[-1]
+    table = []
+    for peer in dict.fromkeys(peer for _, peer, _ in rates):
+        cells = []
+        for corpus in corpora:
+            few, many = rates.get((corpus, peer, least)), rates.get((corpus, peer, most))
+            cells.append(_times(many[0] / few[0], many[1]) if few and many else "")
+        table.append([peer, *cells])
+    return f"## Warm rate with {most} threads over {least}\n\n" + _table(["", *corpora], table)
 
 
 def _hard(report: Report) -> str:
@@ -245,7 +267,7 @@ def plot(report: Report, stem: Path) -> list[Path]:
         axes.set_xlabel("MB/s")
         axes.margins(x=0.15)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"Llama 2 vocabulary, warm, {threads} threads" if threads > 1 else "Llama 2, one thread")
+    figure.suptitle(f"warm, {threads} threads" if threads > 1 else "warm, one thread")
     marks = {mark(report, row) for row in rows} - {""}
     figure.text(0.01, 0.005, "   ".join(LEGEND[flag] for flag in sorted(marks)), fontsize=7)
     figure.tight_layout(rect=(0, 0.03, 1, 1))

@@ -34,7 +34,11 @@ LESSER_JOBS = {
     "decode": "documents",
     "short": "short",
     "padded": "short",
+    "one": "one",
 }
+# Jobs that are `encode` on other documents.
+ENCODE_JOBS = ("short", "one")
+LARGEST_ONE = 4_000_000
 
 
 @dataclass
@@ -153,8 +157,8 @@ class Comparison:
         """Fill the report."""
         for corpus in corpora:
             self.report.corpora[corpus.name] = {"documents": len(corpus.documents), "bytes": corpus.byte_len}
-            short = Corpus(corpus.name, short_strings(corpus))
-            places = {"documents": corpus, "short": short, "probes": probes()}
+            places = {"documents": corpus, "short": short_strings(corpus), "probes": probes()}
+            places["one"] = Corpus(corpus.name, ["".join(corpus.documents)[:LARGEST_ONE]])
             for name, texts in places.items():
                 texts.write(self.files.scratch / name)
             for threads in thread_counts:
@@ -181,7 +185,7 @@ class Comparison:
             self._warm(workers, corpus, threads, rows)
             verdicts = self._compare(workers, corpus, threads)
             for row in rows:
-                row.agrees = verdicts.get(row.peer)
+                row.agrees = verdicts.get((LESSER_JOBS.get(row.job, "documents"), row.peer))
             self.report.rows.extend(row for row in rows if row.seconds)
         finally:
             for worker in workers.values():
@@ -208,7 +212,7 @@ class Comparison:
                     with self._failing(name, workers):
                         if number == 0 and place != "documents":
                             workers[name].ask("take", name=place, path=str(self.files.scratch / place))
-                        call = "encode" if job == "short" else job
+                        call = "encode" if job in ENCODE_JOBS else job
                         try:
                             done = self._time(workers[name], found[name], call, place)
                         except Failed as failure:
@@ -233,13 +237,16 @@ class Comparison:
                 assert peak is not None
                 self.report.memory.append({"corpus": corpus, "threads": threads, "peer": name, **peak})
 
-    def _compare(self, workers: dict[str, Client], corpus: str, threads: int) -> dict[str, bool]:
-        """Whether each peer's ids are the reference's, on all documents and on the odd texts.
+    def _compare(self, workers: dict[str, Client], corpus: str, threads: int) -> dict[tuple[str, str], bool]:
+        """Tell for each place and peer whether its ids are the reference's; note where they are not.
 
         A peer that differs on odd texts only is reported too, but counts as agreeing on the corpus.
         """
-        verdicts: dict[str, bool] = {}
-        for place in ("documents", "probes"):
+        verdicts: dict[tuple[str, str], bool] = {}
+        names = {"documents": corpus, "probes": "odd texts"}
+        if self.lesser_jobs:
+            names |= {"short": f"{corpus}, short strings", "one": f"{corpus} as one document"}
+        for place, title in names.items():
             reference = self._ids(workers, REFERENCE, place)
             if reference is None:
                 return verdicts
@@ -250,10 +257,9 @@ class Comparison:
                 if ids is None:
                     continue
                 difference = first_difference(reference, ids)
-                if place == "documents":
-                    verdicts[name] = difference is None
+                verdicts[place, name] = difference is None
                 if difference is not None:
-                    where = {"corpus": corpus if place == "documents" else "odd texts", "threads": threads}
+                    where = {"corpus": title, "threads": threads}
                     self.report.differences.append({"peer": name, **where, **difference})
         return verdicts
 
