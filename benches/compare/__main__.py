@@ -46,8 +46,7 @@ def main() -> int:
         }
         found = new_report(settings)
         if arguments.hard:
-            sizes = list(hard.SIZES)
-            hard.measure(found, peers, files, arguments.cold_rounds, arguments.cap, sizes)
+            hard.measure(found, peers, files, arguments.cold_rounds, arguments.cap)
         else:
             corpora = documents.gather(arguments.corpus, ROOT, arguments.limit_mb, arguments.text_key)
             threads = arguments.threads or sorted({1, available_cores()})

@@ -1,7 +1,7 @@
 """Texts that hurt tokenizers, each made from a fixed seed, cold and on one thread, at two sizes.
 
-A tokenizer that is linear takes a hundred times as long for a hundred times the text. Each measurement is
-made in a fresh process, so nothing is remembered from before.
+A tokenizer that is linear takes as long for one document of 10 MB as for a hundred of 100 KB. Each
+measurement is made in a fresh process, so nothing is remembered from before.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 from benches.compare.documents import Corpus
-from benches.compare.peers import Files
+from benches.compare.peers import PEERS, REFERENCE, Files, Flat
 from benches.compare.run import Client, Failed, Report, say, turned
+from benches.compare.worker import first_difference
 
-SIZES = {"100 KB": 100_000, "10 MB": 10_000_000}
+# How many documents of how many bytes.
+SIZES = {"100 KB": (1, 100_000), "100 × 100 KB": (100, 100_000), "10 MB": (1, 10_000_000)}
 LONGEST_WORD = 1_000_000
 
 
@@ -46,68 +48,101 @@ def texts() -> dict[str, Callable[[int, random.Random], str]]:
     }
 
 
-def make(name: str, size: int) -> Corpus:
-    """Make the text of that name, as one document of at most `size` bytes."""
+def make(name: str, size: str) -> Corpus:
+    """Make the text of that name at one of `SIZES`."""
+    count, byte_len = SIZES[size]
     # A seed of its own for each text keeps it the same when others are added.
-    text = texts()[name](size, random.Random(f"hard text: {name}"))
-    return Corpus(name, [text.encode()[:size].decode("utf-8", "ignore")])
+    text = texts()[name](count * byte_len, random.Random(f"hard text: {name}")).encode()
+    parts = [text[at : at + byte_len] for at in range(0, count * byte_len, byte_len)]
+    return Corpus(name, [part.decode("utf-8", "ignore") for part in parts])
 
 
-def measure(
-    report: Report, peers: list[str], files: Files, rounds: int, cap: float, sizes: list[str]
-) -> None:
+def measure(report: Report, peers: list[str], files: Files, rounds: int, cap: float) -> None:
     """Time each text and size in fresh processes, in turn, and add the rates to the report.
 
-    A peer that passes the time cap on a text is not asked for a larger size of it.
+    A peer that passes the time cap on a text is not asked for that text again.
     """
-    absent: set[str] = set()
+    place = files.scratch / "documents"
     for text in texts():
-        too_slow: set[str] = set()
-        for size in sizes:
-            corpus = make(text, SIZES[size])
-            corpus.write(files.scratch / "documents")
+        out: set[str] = set()
+        for size in SIZES:
+            make(text, size).write(place)
             rates: dict[str, list[float]] = {peer: [] for peer in peers}
+            cpu_rates: dict[str, list[float]] = {peer: [] for peer in peers}
+            agrees: dict[str, bool] = {}
+            reference = _reference(files, cap)
             for number in range(rounds):
                 for peer in turned(peers, number):
-                    if peer in absent or peer in too_slow:
+                    if peer in report.absent or peer in out:
                         continue
                     worker = Client(peer, 1, files, cap)
                     try:
-                        loaded = worker.ask("load")
-                        assert loaded is not None
-                        report.peers.setdefault(peer, {"version": loaded["version"]})
+                        loaded = _load(worker)
+                        report.peers.setdefault(
+                            peer, {"version": loaded["version"], "llama": PEERS[peer].llama}
+                        )
                     except Failed as failure:
-                        absent.add(peer)
                         report.absent[peer] = str(failure)
                         say(f"  {peer} is left out: {failure}")
                         worker.close()
                         continue
                     try:
-                        worker.ask("take", name="documents", path=str(files.scratch / "documents"))
+                        worker.ask("take", name="documents", path=str(place))
                         answer = worker.ask("run", job="encode", name="documents")
                         assert answer is not None
                         rates[peer].append(answer["bytes"] / 1e6 / answer["seconds"])
+                        cpu_rates[peer].append(answer["bytes"] / 1e6 / answer["cpu_seconds"])
+                        if number == rounds - 1 and reference is not None and PEERS[peer].llama:
+                            agrees[peer] = _agrees(worker, reference, files, report, f"{text}, {size}")
                     except Failed as failure:
-                        too_slow.add(peer)
+                        out.add(peer)
                         report.failures[f"{peer}: {text}, {size}"] = str(failure)
                         say(f"  {peer}, {text}, {size}: {failure}")
                     finally:
                         worker.close()
             for peer, found in rates.items():
                 if found:
-                    rate = float(np.median(found))
-                    say(f"  {text}, {size}, {peer}: {rate:.1f} MB/s")
-                    report.hard.append(
-                        {"text": text, "size": size, "peer": peer, "rate": rate, "rates": found}
-                    )
+                    row = {"text": text, "size": size, "peer": peer, "rate": float(np.median(found))}
+                    row |= {"rates": found, "cpu_rates": cpu_rates[peer], "agrees": agrees.get(peer)}
+                    say(f"  {text}, {size}, {peer}: {row['rate']:.1f} MB/s")
+                    report.hard.append(row)
+
+
+def _load(worker: Client) -> dict[str, Any]:
+    loaded = worker.ask("load")
+    assert loaded is not None
+    return loaded
+
+
+def _reference(files: Files, cap: float) -> Flat | None:
+    """Take the reference's ids, or None where it takes too long or is missing."""
+    worker = Client(REFERENCE, 1, files, cap)
+    try:
+        _load(worker)
+        return worker.read_ids("documents", files.scratch)
+    except Failed as failure:
+        say(f"  ids are not compared: {REFERENCE} {failure}")
+        return None
+    finally:
+        worker.close()
+
+
+def _agrees(worker: Client, reference: Flat, files: Files, report: Report, title: str) -> bool:
+    difference = first_difference(reference, worker.read_ids("documents", files.scratch))
+    if difference is not None:
+        report.differences.append({"peer": worker.peer, "corpus": title, "threads": 1, **difference})
+    return difference is None
 
 
 def linearity(report: Report, text: str, peer: str) -> float | None:
-    """How many times slower a byte of the large text is than one of the small; None without both."""
+    """How many times as dear a byte is in one large document as in a hundred small; None without both.
+
+    Both come to the same number of bytes, so that what a fresh process pays once weighs the same in both.
+    """
     rates: dict[str, Any] = {
         row["size"]: row["rate"] for row in report.hard if row["text"] == text and row["peer"] == peer
     }
-    small, large = (rates.get(size) for size in SIZES)
+    small, large = (rates.get(size) for size in list(SIZES)[1:])
     return None if small is None or large is None else float(small / large)
 
 

@@ -46,9 +46,13 @@ def markdown(report: Report) -> str:
 
 def mark(report: Report, row: Row) -> str:
     """Choose the mark that this row's figures carry."""
-    if not report.peers.get(row.peer, {}).get("llama", True):
+    return _mark(report, row.peer, row.agrees)
+
+
+def _mark(report: Report, peer: str, agrees: bool | None) -> str:
+    if not report.peers.get(peer, {}).get("llama", True):
         return OTHER_VOCABULARY
-    return {True: "", False: DIFFERS, None: UNCHECKED}[row.agrees]
+    return {True: "", False: DIFFERS, None: UNCHECKED}[agrees]
 
 
 def _head(report: Report) -> str:
@@ -71,7 +75,7 @@ def _head(report: Report) -> str:
             "it is not timed. Fewer cores busy than threads: other programs took the rest, or the library "
             "uses no more; a core-second is then the better measure.",
             "",
-            *LEGEND.values(),
+            *(f"- {line}" for line in LEGEND.values()),
         ]
     return "\n".join(lines)
 
@@ -167,23 +171,25 @@ def _hard(report: Report) -> str:
     if not report.hard:
         return ""
     peers = list(dict.fromkeys(entry["peer"] for entry in report.hard))
-    rates = {(entry["text"], entry["size"], entry["peer"]): entry["rate"] for entry in report.hard}
+    rates = {(entry["text"], entry["size"], entry["peer"]): entry for entry in report.hard}
     sizes = [size for size in SIZES if any(key[1] == size for key in rates)]
     table = []
     for text in texts():
         cells = []
         for peer in peers:
             for size in sizes:
-                rate = rates.get((text, size, peer))
-                cells.append("" if rate is None else f"{rate:.3g}")
+                entry = rates.get((text, size, peer))
+                flag = _mark(report, peer, entry["agrees"]) if entry else ""
+                cells.append(f"{entry['rate']:.3g}{flag}" if entry else "")
             cells.append(_times(linearity(report, text, peer), ""))
         table.append([text, *cells])
     head = [""]
     for peer in peers:
-        head += [f"{peer}, {size}" for size in sizes] + ["slower when large"]
+        head += [f"{peer}, {size}" for size in sizes] + ["dearer in one"]
     about = (
-        "MB/s on one thread, first pass of a fresh process, one document; ids are not compared here. The "
-        "last column of each library is how many times dearer a byte is in the large text: 1 is linear."
+        "MB/s on one thread, first pass of a fresh process. The last column of each library: how many times "
+        "as dear a byte is in one document of 10 MB as in a hundred of 100 KB; 1 is linear.\n\n"
+        + "\n".join(f"- {line}" for line in LEGEND.values())
     )
     return f"## Hard text\n\n{about}\n\n{_table(head, table)}"
 

@@ -130,6 +130,14 @@ class Client:
                 raise Failed(answer[problem])
         return None if "unsupported" in answer else answer
 
+    def read_ids(self, place: str, scratch: Path) -> Flat:
+        """Take the ids of the documents that lie in the scratch folder under that name."""
+        path = scratch / "ids.npz"
+        self.ask("take", name=place, path=str(scratch / place))
+        self.ask("ids", name=place, path=str(path))
+        with np.load(path) as arrays:
+            return arrays["ids"], arrays["offsets"]
+
     def close(self, kill: bool = False) -> None:
         """End the worker."""
         if kill:
@@ -266,12 +274,8 @@ class Comparison:
     def _ids(self, workers: dict[str, Client], name: str, place: str) -> Flat | None:
         if name not in workers:
             return None
-        path = self.files.scratch / "ids.npz"
         with self._failing(name, workers):
-            workers[name].ask("take", name=place, path=str(self.files.scratch / place))
-            workers[name].ask("ids", name=place, path=str(path))
-            with np.load(path) as arrays:
-                return arrays["ids"], arrays["offsets"]
+            return workers[name].read_ids(place, self.files.scratch)
         return None
 
     def _time(self, worker: Client, row: Row, job: str, place: str) -> bool:
