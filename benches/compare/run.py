@@ -112,7 +112,8 @@ class Client:
     def ask(self, order: str, **arguments: Any) -> dict[str, Any] | None:
         """Give an order and wait for its answer; None when the library has no call for it."""
         pipe, answers = self.process.stdin, self.process.stdout
-        assert pipe is not None and answers is not None
+        assert pipe is not None
+        assert answers is not None
         try:
             pipe.write(json.dumps({"order": order, **arguments}).encode() + b"\n")
             pipe.flush()
