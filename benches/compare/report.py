@@ -105,13 +105,14 @@ def _throughput(report: Report, corpus: str, threads: int, rows: list[Row]) -> s
                     for job in ("warm", "cold")
                 ),
                 f"{median(warm.cpu_rates):.1f}{flag}",
+                f"{median(cold.cpu_rates):.1f}{flag}" if cold else "",
                 f"{sum(warm.cpu_seconds) / sum(warm.seconds):.2f}",
                 f"{memory[peer]:.0f}" if peer in memory else "",
             ]
         )
     head = ["", "warm MB/s", "cold MB/s"]
     head += [f"× {base}, {job}" for base in (RIVAL, REFERENCE) for job in ("warm", "cold")]
-    head += ["warm MB per core-second", "cores busy", "peak MiB"]
+    head += ["warm MB per core-second", "cold", "cores busy", "peak MiB"]
     title = f"## {corpus}, {threads} {plural}"
     about = f"{size['documents']} documents, {size['bytes'] / 1e6:.1f} MB"
     return f"{title}\n\n{about}\n\n{_table(head, table)}"
