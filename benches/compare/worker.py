@@ -121,8 +121,13 @@ def timed(call: Any, *arguments: Any) -> tuple[float, float, Any]:
 
 def peak_kb() -> int:
     """Peak resident memory of this process in KiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak // 1024 if sys.platform == "darwin" else peak
+    # Linux's `getrusage` starts from the parent's peak; the status file tells this process's own.
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak // 1024 if sys.platform == "darwin" else peak
 
 
 def first_difference(reference: Flat, other: Flat) -> dict[str, Any] | None:
