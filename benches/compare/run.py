@@ -268,8 +268,10 @@ class Comparison:
                 difference = first_difference(reference, ids)
                 verdicts[place, name] = difference is None
                 if difference is not None:
-                    where = {"corpus": title, "threads": threads}
-                    self.report.differences.append({"peer": name, **where, **difference})
+                    entry = {"peer": name, "corpus": title, "threads": threads, **difference}
+                    # The odd texts are the same beside every corpus.
+                    if entry not in self.report.differences:
+                        self.report.differences.append(entry)
         return verdicts
 
     def _ids(self, workers: dict[str, Client], name: str, place: str) -> Flat | None:
