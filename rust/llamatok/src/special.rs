@@ -16,7 +16,7 @@ pub(crate) struct SpecialMatcher {
 /// A part of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part<'a> {
-    Text(&'a str),
+    Text(&'a [u8]),
     Special(TokenId),
 }
 
@@ -35,7 +35,7 @@ impl SpecialMatcher {
     }
 
     /// The parts of `text`, from left to right; no part is empty.
-    pub(crate) fn split<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Part<'a>> {
+    pub(crate) fn split<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Part<'a>> {
         let mut start = 0;
         let mut matches = self.automaton.find_iter(text);
         let mut special = None;

@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use crate::batch::{self, TextBatch, TokenBatch};
 use crate::bpe::engine::{Engine, Worker};
 use crate::decode::{DecodeTable, StreamDecoder};
-use crate::normalize::to_valid_utf8;
 use crate::special::{Part, SpecialMatcher};
 use crate::{Error, Model, Result, TokenId};
 
@@ -244,7 +243,6 @@ impl Tokenizer {
         if options.add_bos {
             ids.extend(model.bos_id);
         }
-        let text = to_valid_utf8(text);
         if options.parse_special {
             let special = match self.inner.special.get() {
                 Some(special) => special,
@@ -253,14 +251,14 @@ impl Tokenizer {
                     self.inner.special.get_or_init(|| special)
                 }
             };
-            for part in special.split(&text) {
+            for part in special.split(text) {
                 match part {
                     Part::Text(text) => engine.encode(worker, text, ids)?,
                     Part::Special(id) => ids.push(id),
                 }
             }
         } else {
-            engine.encode(worker, &text, ids)?;
+            engine.encode(worker, text, ids)?;
         }
         if options.add_eos {
             ids.extend(model.eos_id);

@@ -1,19 +1,17 @@
 //! Text to ids: normalizes, and merges by the quickest way that the vocabulary allows.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::cache::{self, Cache};
 use super::fast::{FastMerger, FastScratch};
 use super::general::{Emitter, GeneralMerger, GeneralScratch};
 use super::scan::Level;
 use super::words::Reason;
 use crate::model::Model;
-use crate::normalize::{Normalizer, UserDefinedMatcher};
+use crate::normalize::{to_valid_utf8, Normalizer, UserDefinedMatcher};
 use crate::tokenizer::CacheInfo;
 use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::Result;
-
-/// The bound on the caches of a process, unless a tokenizer is given one of its own.
-pub(crate) const DEFAULT_CACHE_BYTES: usize = 64_000_000;
 
 /// A model's merger with all that it needs.
 #[derive(Debug)]
@@ -22,7 +20,9 @@ pub(crate) struct Engine {
     normalizer: Normalizer,
     user_defined: Option<UserDefinedMatcher>,
     path: Path,
-    cache_bytes: usize,
+    cache_bytes: Option<usize>,
+    /// Made when the first text comes: a tokenizer that is not used takes no share of the memory.
+    cache: OnceLock<Arc<Cache>>,
     idle: Mutex<Vec<Worker>>,
 }
 
@@ -69,16 +69,18 @@ impl Engine {
             normalizer,
             user_defined,
             path,
-            cache_bytes: cache_bytes.unwrap_or(DEFAULT_CACHE_BYTES),
+            cache_bytes,
+            cache: OnceLock::new(),
             idle: Mutex::new(Vec::new()),
         })
     }
 
     pub(crate) fn cache_info(&self) -> CacheInfo {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let used_bytes =
-            idle.iter().filter_map(|worker| worker.fast.as_ref()).map(FastScratch::cache_bytes).sum();
-        CacheInfo { limit_bytes: self.cache_bytes, used_bytes }
+        let (limit_bytes, used_bytes) = match self.cache.get() {
+            Some(cache) => cache.info(),
+            None => (self.cache_bytes.unwrap_or(cache::DEFAULT_LIMIT), 0),
+        };
+        CacheInfo { limit_bytes, used_bytes }
     }
 
     /// Why the fast path is not taken, if it is not.
@@ -98,8 +100,8 @@ impl Engine {
         result
     }
 
-    /// Appends the ids of `text`.
-    pub(crate) fn encode(&self, worker: &mut Worker, text: &str, ids: &mut Vec<TokenId>) -> Result<()> {
+    /// Appends the ids of `text`, UTF-8 in which each byte that begins no valid sequence counts as U+FFFD.
+    pub(crate) fn encode(&self, worker: &mut Worker, text: &[u8], ids: &mut Vec<TokenId>) -> Result<()> {
         let Worker { normalized, general, fast: scratch, .. } = worker;
         let vocabulary = &self.model.vocabulary;
         let fast = match &self.path {
@@ -111,10 +113,13 @@ impl Engine {
                 return merger.encode(&text, general, &mut Emitter::new(vocabulary, ids));
             }
         };
-        let scratch = scratch.get_or_insert_with(|| FastScratch::new(fast, self.cache_bytes / 2));
+        let scratch = scratch.get_or_insert_with(|| {
+            let cache = self.cache.get_or_init(|| Cache::new(self.cache_bytes));
+            FastScratch::new(cache.clone())
+        });
         if self.normalizer.is_identity() && self.user_defined.is_none() {
             let prefix = self.normalizer.settings().add_dummy_prefix && !text.is_empty();
-            fast.encode(scratch, text, prefix, ids);
+            fast.encode(scratch, &to_valid_utf8(text), prefix, ids);
             return Ok(());
         }
         normalized.clear();

@@ -8,9 +8,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::cache::{
-    hash_long, hash_short, long_key, short_key, Cells, LongKey, ShortKey, Table, LONE_SPACE, LONG, SHORT,
-};
+use super::cache::{Cache, Cells, Handle, LongKey, ShortKey, Tables, LONG, SHORT};
 use super::classes::ByteClasses;
 use super::cuts::Adjacency;
 use super::merges::ranks;
@@ -41,77 +39,25 @@ pub(crate) struct FastMerger {
     fused_id: Option<TokenId>,
 }
 
-/// The caches and buffers of one thread.
+/// The buffers of one thread, and its hold on the cache.
 #[derive(Debug)]
 pub(crate) struct FastScratch {
-    buffer: Vec<u8>,
+    cache: Handle,
+    buffers: Buffers,
+}
+
+#[derive(Debug, Default)]
+struct Buffers {
+    /// Text, and zeros behind it.
+    text: Vec<u8>,
     starts: Vec<u32>,
     words: WordScratch,
     merged: Vec<TokenId>,
-    cache: Cache,
-}
-
-/// Two tables, with ids of 16 or of 32 bits.
-#[derive(Debug)]
-enum Cache {
-    Narrow(Tables<[u16; 8], [u16; 16]>),
-    Wide(Tables<[u32; 4], [u32; 8]>),
-}
-
-#[derive(Debug)]
-struct Tables<S, L> {
-    short: Table<ShortKey, S>,
-    long: Table<LongKey, L>,
-}
-
-impl<S: Cells, L: Cells> Tables<S, L> {
-    fn new(max_bytes: usize) -> Self {
-        let mut tables = Self { short: Table::new(max_bytes / 4 * 3), long: Table::new(max_bytes / 4) };
-        tables.short.grow(hash_short);
-        tables.long.grow(hash_long);
-        tables
-    }
-
-    /// Keeps the ids of the unit `buffer[start..start + len]`, if they fit.
-    fn insert(&mut self, buffer: &[u8], start: usize, len: usize, ids: &[TokenId], lone_space: bool) {
-        if len <= SHORT {
-            let key = short_key(buffer, start, len);
-            if let Some(cells) = S::pack(ids, lone_space) {
-                if self.short.insert(self.short.bucket(hash_short(&key)), key, cells) {
-                    self.short.grow(hash_short);
-                }
-            }
-        } else if len <= LONG {
-            let key = long_key(buffer, start, len);
-            if let Some(cells) = L::pack(ids, lone_space) {
-                if self.long.insert(self.long.bucket(hash_long(&key)), key, cells) {
-                    self.long.grow(hash_long);
-                }
-            }
-        }
-    }
 }
 
 impl FastScratch {
-    pub(crate) fn new(merger: &FastMerger, max_bytes: usize) -> Self {
-        Self {
-            buffer: Vec::new(),
-            starts: Vec::new(),
-            words: WordScratch::default(),
-            merged: Vec::new(),
-            cache: match merger.narrow {
-                true => Cache::Narrow(Tables::new(max_bytes)),
-                false => Cache::Wide(Tables::new(max_bytes)),
-            },
-        }
-    }
-
-    /// The bytes that the cache takes.
-    pub(crate) fn cache_bytes(&self) -> usize {
-        match &self.cache {
-            Cache::Narrow(tables) => tables.short.bytes() + tables.long.bytes(),
-            Cache::Wide(tables) => tables.short.bytes() + tables.long.bytes(),
-        }
+    pub(crate) fn new(cache: Arc<Cache>) -> Self {
+        Self { cache: Handle::new(cache), buffers: Buffers::default() }
     }
 }
 
@@ -173,11 +119,12 @@ impl FastMerger {
         let mut prefix = prefix;
         while !rest.is_empty() || prefix {
             let (part, tail) = rest.split_at(self.part_len(rest));
-            scratch.buffer.clear();
+            let buffer = &mut scratch.buffers.text;
+            buffer.clear();
             if prefix {
-                scratch.buffer.push(SPACE);
+                buffer.push(SPACE);
             }
-            fill(part, &mut scratch.buffer);
+            fill(part, buffer);
             self.encode_buffer(scratch, out);
             (rest, prefix) = (tail, false);
         }
@@ -218,85 +165,69 @@ impl FastMerger {
     }
 
     fn encode_buffer(&self, scratch: &mut FastScratch, out: &mut Vec<TokenId>) {
-        let FastScratch { buffer, starts, words, merged, cache } = scratch;
-        let len = buffer.len();
-        buffer.resize(len + 2 * BLOCK, 0);
+        let Buffers { text, starts, .. } = &mut scratch.buffers;
+        let len = text.len();
+        text.resize(len + 2 * BLOCK, 0);
         starts.clear();
-        self.scanner.units(buffer, len, starts);
+        self.scanner.units(text, len, starts);
         // At most one id a byte, and room for what the copies of whole entries write beyond.
-        out.reserve(len + 64);
-        match cache {
-            Cache::Narrow(tables) => self.look_up(tables, buffer, starts, words, merged, out),
-            Cache::Wide(tables) => self.look_up(tables, buffer, starts, words, merged, out),
+        out.reserve(len + BLOCK);
+        let tables = scratch.cache.tables();
+        if self.narrow {
+            self.look_up::<false>(tables, &mut scratch.buffers, out);
+        } else {
+            self.look_up::<true>(tables, &mut scratch.buffers, out);
         }
     }
 
-    fn look_up<S: Cells, L: Cells>(
-        &self,
-        tables: &mut Tables<S, L>,
-        buffer: &[u8],
-        starts: &[u32],
-        words: &mut WordScratch,
-        merged: &mut Vec<TokenId>,
-        out: &mut Vec<TokenId>,
-    ) {
-        let mut keys = [[0u64; 2]; BATCH];
+    /// Appends the ids of all units in the buffer; `WIDE` says that ids take 32 bits in the cache.
+    fn look_up<const WIDE: bool>(&self, tables: &Tables, buffers: &mut Buffers, out: &mut Vec<TokenId>) {
+        let Buffers { text, starts, words, merged } = buffers;
+        let mut keys = [ShortKey::default(); BATCH];
         let mut buckets = [0u32; BATCH];
-        let mut rest = starts;
+        let mut rest = starts.as_slice();
         while rest.len() > 1 {
             let units = (rest.len() - 1).min(BATCH);
-            let (short, long) = (tables.short.view(), tables.long.view());
             for index in 0..units {
                 let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
                 if end - start <= SHORT {
-                    let key = short_key(buffer, start, end - start);
-                    buckets[index] = tables.short.bucket(hash_short(&key));
-                    short.prefetch(buckets[index]);
+                    let key = ShortKey::new(text, start, end - start);
+                    buckets[index] = tables.short.bucket(&key);
+                    tables.short.prefetch(buckets[index]);
                     keys[index] = key;
                 } else if end - start <= LONG {
-                    let key = long_key(buffer, start, end - start);
-                    buckets[index] = tables.long.bucket(hash_long(&key));
-                    long.prefetch(buckets[index]);
+                    buckets[index] = tables.long.bucket(&LongKey::new(text, start, end - start));
+                    tables.long.prefetch(buckets[index]);
                 }
             }
-            let mut index = 0;
-            while index < units {
-                // As long as there are hits, nothing but this loop runs.
-                let (short, long) = (tables.short.view(), tables.long.view());
-                let mut lone_space = false;
-                while index < units {
-                    let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
-                    let meta = if end - start <= SHORT {
-                        let Some(cells) = short.get(buckets[index], &keys[index]) else { break };
-                        emit(cells, out)
-                    } else if end - start <= LONG {
-                        let key = long_key(buffer, start, end - start);
-                        let Some(cells) = long.get(buckets[index], &key) else { break };
-                        emit(cells, out)
-                    } else {
-                        break;
-                    };
-                    if meta & LONE_SPACE != 0 && start > 0 && buffer[start - 1] == SPACE {
-                        lone_space = true;
-                        break;
-                    }
-                    index += 1;
-                }
-                if index == units {
-                    break;
-                }
+            for index in 0..units {
                 let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
-                if !lone_space {
-                    self.merge(&buffer[start..end], words, merged);
-                    out.extend_from_slice(merged);
-                    lone_space = merged.first() == Some(&self.space_id) && buffer[start] == SPACE;
-                    tables.insert(buffer, start, end - start, merged, lone_space);
-                    lone_space &= start > 0 && buffer[start - 1] == SPACE;
+                let hit = if end - start <= SHORT {
+                    tables.short.get(buckets[index], &keys[index]).map(|hit| {
+                        hit.emit::<WIDE>(out);
+                        hit.lone_space()
+                    })
+                } else if end - start <= LONG {
+                    tables.long.get(buckets[index], &LongKey::new(text, start, end - start)).map(|hit| {
+                        hit.emit::<WIDE>(out);
+                        hit.lone_space()
+                    })
+                } else {
+                    None
+                };
+                let lone_space = match hit {
+                    Some(lone_space) => lone_space,
+                    None => {
+                        self.merge(&text[start..end], words, merged);
+                        out.extend_from_slice(merged);
+                        let lone_space = text[start] == SPACE && merged.first() == Some(&self.space_id);
+                        keep::<WIDE>(tables, text, start, end - start, merged, lone_space);
+                        lone_space
+                    }
+                };
+                if lone_space && start > 0 && text[start - 1] == SPACE {
+                    self.lengthen_run(text, start, end, words, merged, out);
                 }
-                if lone_space {
-                    self.lengthen_run(buffer, start, end, words, merged, out);
-                }
-                index += 1;
             }
             rest = &rest[units..];
         }
@@ -335,15 +266,24 @@ impl FastMerger {
     }
 }
 
-/// Appends the ids of an entry and returns its meta cell.
-#[inline(always)]
-fn emit<V: Cells>(cells: &V, out: &mut Vec<TokenId>) -> usize {
-    let meta = cells.meta();
-    let count = meta & (LONE_SPACE - 1);
-    cells.write(out.spare_capacity_mut());
-    // SAFETY: `pack` gives no count beyond the cells, all of which have been written.
-    unsafe { out.set_len(out.len() + count) };
-    meta
+/// Keeps the ids of the unit `text[start..start + len]`, if they fit.
+fn keep<const WIDE: bool>(
+    tables: &Tables,
+    text: &[u8],
+    start: usize,
+    len: usize,
+    ids: &[TokenId],
+    lone_space: bool,
+) {
+    if len <= SHORT {
+        if let Some(cells) = Cells::pack::<WIDE>(ids, lone_space) {
+            tables.short.insert(&ShortKey::new(text, start, len), cells);
+        }
+    } else if len <= LONG {
+        if let Some(cells) = Cells::pack::<WIDE>(ids, lone_space) {
+            tables.long.insert(&LongKey::new(text, start, len), cells);
+        }
+    }
 }
 
 /// Appends `text` to `buffer`, with each `▁` as a space.

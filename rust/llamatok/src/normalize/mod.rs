@@ -80,9 +80,10 @@ impl Normalizer {
     }
 
     /// Appends the normalized `input` to `out`, with or without the dummy prefix that the settings
-    /// ask for. A space is written as `space`: SentencePiece's `▁`, or `" "` for a reader that takes
+    /// ask for. A byte that begins no valid UTF-8 becomes U+FFFD, which the character map does not get
+    /// to see. A space is written as `space`: SentencePiece's `▁`, or `" "` for a reader that takes
     /// the two for the same.
-    pub(crate) fn normalize(&self, input: &str, dummy_prefix: bool, space: &str, out: &mut Vec<u8>) {
+    pub(crate) fn normalize(&self, input: &[u8], dummy_prefix: bool, space: &str, out: &mut Vec<u8>) {
         let start = out.len();
         let settings = &self.settings;
         let space = if settings.escape_whitespaces { space } else { " " };
@@ -91,7 +92,7 @@ impl Normalizer {
         if settings.remove_extra_whitespaces {
             while !rest.is_empty() {
                 let (text, len) = self.normalize_prefix(rest);
-                if text != " " {
+                if text != b" " {
                     break;
                 }
                 rest = &rest[len..];
@@ -107,17 +108,19 @@ impl Normalizer {
         while !rest.is_empty() {
             let (mut text, len) = self.normalize_prefix(rest);
             if after_space {
-                text = text.trim_start_matches(' ');
+                while let [b' ', tail @ ..] = text {
+                    text = tail;
+                }
             }
             if !text.is_empty() {
-                for &byte in text.as_bytes() {
+                for &byte in text {
                     if byte == b' ' {
                         out.extend_from_slice(space.as_bytes());
                     } else {
                         out.push(byte);
                     }
                 }
-                after_space = settings.remove_extra_whitespaces && text.ends_with(' ');
+                after_space = settings.remove_extra_whitespaces && text.ends_with(b" ");
             }
             rest = &rest[len..];
         }
@@ -139,20 +142,17 @@ impl Normalizer {
     }
 
     /// What the beginning of `text` becomes, and how many bytes of `text` that takes.
-    fn normalize_prefix<'a>(&'a self, text: &'a str) -> (&'a str, usize) {
-        if let Some(len) = self.user_defined.as_ref().and_then(|m| m.longest_match(text.as_bytes())) {
+    fn normalize_prefix<'a>(&'a self, text: &'a [u8]) -> (&'a [u8], usize) {
+        if let Some(len) = self.user_defined.as_ref().and_then(|m| m.longest_match(text)) {
             return (&text[..len], len);
         }
-        if let Some((len, replacement)) =
-            self.charsmap.as_ref().and_then(|m| m.longest_match(text.as_bytes()))
-        {
-            // A key of the trie is whole characters, but nothing in a stranger's file says so.
-            if text.is_char_boundary(len) {
-                return (replacement, len);
-            }
+        if let Some((len, replacement)) = self.charsmap.as_ref().and_then(|m| m.longest_match(text)) {
+            return (replacement.as_bytes(), len);
         }
-        let len = text.chars().next().map_or(0, char::len_utf8);
-        (&text[..len], len)
+        match text[..text.len().min(4)].utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next()) {
+            Some(c) => (&text[..c.len_utf8()], c.len_utf8()),
+            None => ("\u{FFFD}".as_bytes(), text.len().min(1)),
+        }
     }
 }
 

@@ -1,0 +1,358 @@
+//! Tables that many threads read and write without waiting.
+//!
+//! A bucket is one cache line of eight words. The first word holds a version and, for each entry, how
+//! many ids it has; the others hold keys and ids. It is a sequence lock: a writer makes the version
+//! odd (if another writer has, it gives up, since a cache may forget), writes, and makes it even again,
+//! a higher one. A reader that finds an even version, reads, and finds the same version once more has
+//! read what one writer wrote: any word of a later writer that it could have seen was written after
+//! that writer had made the version odd, and the fences make the reader see that. All words are
+//! atomic, so that there is no data race.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{fence, AtomicU64, AtomicUsize, Ordering};
+
+use memmap2::{MmapMut, MmapRaw};
+
+use super::key::{Key, LongKey, ShortKey};
+use crate::vocabulary::TokenId;
+
+/// A bucket: a head and seven words.
+#[repr(align(64))]
+struct Bucket([AtomicU64; 8]);
+
+/// The bits of a head below the version: a [`Meta`] for each of two entries.
+const META_BITS: u32 = 16;
+const VERSION: u64 = 1 << META_BITS;
+
+/// The number of ids of an entry and a flag; 0 for no entry.
+type Meta = u8;
+
+/// The flag of units whose first id is the piece `▁`.
+pub(crate) const LONE_SPACE: Meta = 1 << 7;
+
+/// Ids packed in words, and their number: those of a short entry in 12 bytes, of a long one in 24.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cells<const N: usize> {
+    words: [u64; N],
+    meta: Meta,
+}
+
+/// What a look-up has found.
+pub(crate) type Hit<const N: usize> = Cells<N>;
+
+const SHORT_WORDS: usize = 2;
+const LONG_WORDS: usize = 3;
+
+impl<const N: usize> Cells<N> {
+    /// The bytes for ids: all words, but half of the last one in short entries.
+    const BYTES: usize = if N == SHORT_WORDS { 12 } else { 8 * N };
+
+    /// Packs ids of 32 bits (`WIDE`) or 16, if they fit. `lone_space` says that the first one is the
+    /// piece `▁`.
+    pub(crate) fn pack<const WIDE: bool>(ids: &[TokenId], lone_space: bool) -> Option<Self> {
+        let bytes = if WIDE { 4 } else { 2 };
+        if ids.is_empty() || ids.len() > Self::BYTES / bytes {
+            return None;
+        }
+        let mut words = [0; N];
+        for (index, &id) in ids.iter().enumerate() {
+            if !WIDE && id > 0xFFFF {
+                return None;
+            }
+            let bit = index * bytes * 8;
+            words[bit / 64] |= u64::from(id) << (bit % 64);
+        }
+        let meta = ids.len() as Meta | if lone_space { LONE_SPACE } else { 0 };
+        Some(Self { words, meta })
+    }
+
+    /// Whether the first id is the piece `▁`.
+    #[inline(always)]
+    pub(crate) fn lone_space(&self) -> bool {
+        self.meta & LONE_SPACE != 0
+    }
+
+    /// Appends the ids to `out`, which must have room for 12 more.
+    #[inline(always)]
+    pub(crate) fn emit<const WIDE: bool>(&self, out: &mut Vec<TokenId>) {
+        let count = usize::from(self.meta & !LONE_SPACE);
+        let per_word = if WIDE { 2 } else { 4 };
+        let room: &mut [MaybeUninit<TokenId>] = &mut out.spare_capacity_mut()[..per_word * N];
+        for (slots, &word) in room.chunks_exact_mut(per_word).zip(&self.words) {
+            for (lane, slot) in slots.iter_mut().enumerate() {
+                slot.write(if WIDE {
+                    (word >> (32 * lane)) as u32
+                } else {
+                    u32::from((word >> (16 * lane)) as u16)
+                });
+            }
+        }
+        // SAFETY: all lanes have been written, and `pack` gives no count beyond them.
+        unsafe { out.set_len(out.len() + count) };
+    }
+}
+
+/// Buckets in zeroed memory.
+#[derive(Debug)]
+struct Buckets {
+    memory: Option<MmapRaw>,
+    len: usize,
+    /// How many entries have been put where none was.
+    entries: AtomicUsize,
+}
+
+impl Buckets {
+    /// Buckets of `bytes` in all, rounded down to a multiple of `group` buckets; none where the system
+    /// gives no memory.
+    fn new(bytes: usize, group: usize) -> Self {
+        let len = bytes / std::mem::size_of::<Bucket>() / group * group;
+        let memory = (len > 0)
+            .then(|| MmapMut::map_anon(len * std::mem::size_of::<Bucket>()).ok())
+            .flatten()
+            .map(|memory| {
+                #[cfg(target_os = "linux")]
+                // Fewer misses of the TLB; where the system has no huge pages, nothing is lost.
+                let _ = memory.advise(memmap2::Advice::HugePage);
+                MmapRaw::from(memory)
+            });
+        let len = if memory.is_some() { len } else { 0 };
+        Self { memory, len, entries: AtomicUsize::new(0) }
+    }
+
+    #[inline(always)]
+    fn all(&self) -> &[Bucket] {
+        match &self.memory {
+            // SAFETY: the mapping is `len` buckets long, begins at a page, lives as long as `self`, and
+            // is only ever used as these atomics, for which all zeros are a value.
+            Some(memory) => unsafe { std::slice::from_raw_parts(memory.as_ptr().cast(), self.len) },
+            None => &[],
+        }
+    }
+
+    /// The place in `0..groups` of a hash of 32 good bits.
+    #[inline(always)]
+    fn place(hash: u32, groups: usize) -> u32 {
+        ((u64::from(hash) * groups as u64) >> 32) as u32
+    }
+
+    #[inline(always)]
+    fn prefetch(&self, index: usize) {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+            let address = self.all().as_ptr().wrapping_add(index);
+            // SAFETY: a prefetch reads nothing, whatever the address; SSE is part of x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = index;
+    }
+}
+
+impl Bucket {
+    /// The head, if no writer is at work.
+    #[inline(always)]
+    fn begin_read(&self) -> Option<u64> {
+        let head = self.0[0].load(Ordering::Acquire);
+        (head & VERSION == 0).then_some(head)
+    }
+
+    /// Whether what has been read since `head` is of one piece.
+    #[inline(always)]
+    fn end_read(&self, head: u64) -> bool {
+        fence(Ordering::Acquire);
+        self.0[0].load(Ordering::Relaxed) == head
+    }
+
+    #[inline(always)]
+    fn word(&self, index: usize) -> u64 {
+        self.0[index].load(Ordering::Relaxed)
+    }
+
+    fn set_words(&self, start: usize, words: &[u64]) {
+        for (word, &value) in self.0[start..].iter().zip(words) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the bucket for writing, unless another thread has.
+    fn begin_write(&self) -> Option<u64> {
+        let head = self.0[0].load(Ordering::Relaxed);
+        if head & VERSION != 0 {
+            return None;
+        }
+        self.0[0].compare_exchange(head, head + VERSION, Ordering::Acquire, Ordering::Relaxed).ok()?;
+        fence(Ordering::Release);
+        Some(head)
+    }
+
+    /// Gives it back, with new metas.
+    fn end_write(&self, head: u64, metas: u64) {
+        let version = (head & !(VERSION - 1)).wrapping_add(2 * VERSION);
+        self.0[0].store(version | metas, Ordering::Release);
+    }
+}
+
+/// The table of short units: two entries in a bucket, the newer one first. The keys are words 1 and 2,
+/// and 3 and 4; the ids are word 5 and the lower half of 6, and word 7 and the upper half of 6.
+#[derive(Debug)]
+pub(crate) struct ShortTable(Buckets);
+
+impl ShortTable {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self(Buckets::new(bytes, 1))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len * std::mem::size_of::<Bucket>()
+    }
+
+    #[inline]
+    pub(super) fn is_crowded(&self) -> bool {
+        self.0.entries.load(Ordering::Relaxed) >= self.0.len
+    }
+
+    /// The bucket of a key.
+    #[inline(always)]
+    pub(crate) fn bucket(&self, key: &ShortKey) -> u32 {
+        Buckets::place(key.hash(), self.0.len)
+    }
+
+    /// Asks the processor to load a bucket.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, bucket: u32) {
+        self.0.prefetch(bucket as usize);
+    }
+
+    /// Looks a key up in its bucket.
+    #[inline(always)]
+    pub(crate) fn get(&self, bucket: u32, key: &ShortKey) -> Option<Hit<SHORT_WORDS>> {
+        let bucket = self.0.all().get(bucket as usize)?;
+        let head = bucket.begin_read()?;
+        let Key([low, high]) = *key;
+        let cells = if bucket.word(1) == low && bucket.word(2) == high {
+            Cells { words: [bucket.word(5), bucket.word(6)], meta: head as Meta }
+        } else if bucket.word(3) == low && bucket.word(4) == high {
+            Cells { words: [bucket.word(7), bucket.word(6) >> 32], meta: (head >> 8) as Meta }
+        } else {
+            return None;
+        };
+        // A meta of 0 would be an empty entry; but no key is all zeros, since a unit has a length.
+        bucket.end_read(head).then_some(cells)
+    }
+
+    /// Puts an entry in front of its bucket; the last one there is lost.
+    pub(crate) fn insert(&self, key: &ShortKey, cells: Cells<SHORT_WORDS>) {
+        let Some(bucket) = self.0.all().get(self.bucket(key) as usize) else {
+            self.0.entries.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let Some(head) = bucket.begin_write() else { return };
+        if head >> 8 & 0xFF == 0 {
+            self.0.entries.fetch_add(1, Ordering::Relaxed);
+        }
+        let first = [bucket.word(1), bucket.word(2), bucket.word(5), bucket.word(6) & 0xFFFF_FFFF];
+        bucket.set_words(1, &[key.0[0], key.0[1], first[0], first[1], cells.words[0]]);
+        bucket.set_words(6, &[cells.words[1] & 0xFFFF_FFFF | first[3] << 32, first[2]]);
+        bucket.end_write(head, u64::from(cells.meta) | (head & 0xFF) << 8);
+    }
+
+    pub(super) fn copy_to(&self, other: &Self) {
+        for bucket in self.0.all() {
+            let Some(head) = bucket.begin_read() else { continue };
+            let words: [u64; 8] = std::array::from_fn(|index| bucket.word(index));
+            if !bucket.end_read(head) {
+                continue;
+            }
+            // The older entry first, so that the newer one ends in front of it.
+            let entries = [
+                (head >> 8, [words[3], words[4]], [words[7], words[6] >> 32]),
+                (head, [words[1], words[2]], [words[5], words[6] & 0xFFFF_FFFF]),
+            ];
+            for (meta, key, words) in entries {
+                if meta as Meta != 0 {
+                    other.insert(&Key(key), Cells { words, meta: meta as Meta });
+                }
+            }
+        }
+    }
+}
+
+/// The table of long units: one entry in a bucket (key in words 1 to 4, ids in 5 to 7), and two buckets
+/// for a key.
+#[derive(Debug)]
+pub(crate) struct LongTable(Buckets);
+
+impl LongTable {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self(Buckets::new(bytes, 2))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.len * std::mem::size_of::<Bucket>()
+    }
+
+    #[inline]
+    pub(super) fn is_crowded(&self) -> bool {
+        self.0.entries.load(Ordering::Relaxed) >= self.0.len / 2
+    }
+
+    /// The first bucket of a key.
+    #[inline(always)]
+    pub(crate) fn bucket(&self, key: &LongKey) -> u32 {
+        Buckets::place(key.hash(), self.0.len / 2) * 2
+    }
+
+    /// Asks the processor to load both buckets.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, bucket: u32) {
+        self.0.prefetch(bucket as usize);
+        self.0.prefetch(bucket as usize + 1);
+    }
+
+    /// Looks a key up in its buckets.
+    #[inline(always)]
+    pub(crate) fn get(&self, bucket: u32, key: &LongKey) -> Option<Hit<LONG_WORDS>> {
+        let buckets = self.0.all().get(bucket as usize..bucket as usize + 2)?;
+        buckets.iter().find_map(|bucket| {
+            let head = bucket.begin_read()?;
+            if (0..4).any(|index| bucket.word(index + 1) != key.0[index]) {
+                return None;
+            }
+            let words = [bucket.word(5), bucket.word(6), bucket.word(7)];
+            bucket.end_read(head).then_some(Cells { words, meta: head as Meta })
+        })
+    }
+
+    /// Puts an entry in one of its buckets.
+    pub(crate) fn insert(&self, key: &LongKey, cells: Cells<LONG_WORDS>) {
+        let index = self.bucket(key) as usize;
+        let Some(buckets) = self.0.all().get(index..index + 2) else {
+            self.0.entries.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let heads = [buckets[0].word(0), buckets[1].word(0)];
+        // An empty one or, of full ones, the one that has been written less often.
+        let is_empty = |head: u64| head & 0xFF == 0;
+        let choice = usize::from(!is_empty(heads[0]) && (is_empty(heads[1]) || heads[1] < heads[0]));
+        let bucket = &buckets[choice];
+        let Some(head) = bucket.begin_write() else { return };
+        if is_empty(head) {
+            self.0.entries.fetch_add(1, Ordering::Relaxed);
+        }
+        bucket.set_words(1, &key.0);
+        bucket.set_words(5, &cells.words);
+        bucket.end_write(head, u64::from(cells.meta));
+    }
+
+    pub(super) fn copy_to(&self, other: &Self) {
+        for bucket in self.0.all() {
+            let Some(head) = bucket.begin_read() else { continue };
+            let key = Key(std::array::from_fn(|index| bucket.word(index + 1)));
+            let words = [bucket.word(5), bucket.word(6), bucket.word(7)];
+            if head as Meta != 0 && bucket.end_read(head) {
+                other.insert(&key, Cells { words, meta: head as Meta });
+            }
+        }
+    }
+}
