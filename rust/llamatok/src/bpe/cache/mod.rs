@@ -28,12 +28,16 @@ pub(crate) struct Tables {
     pub(crate) short: ShortTable,
     pub(crate) long: LongTable,
     limit: usize,
+    /// Whether larger ones may follow. None follow those that have filled the room beside their
+    /// predecessors: they would find no more room themselves.
+    may_grow: bool,
 }
 
 impl Tables {
     /// Empty tables of `bytes` in all, which may grow to `limit`.
     fn new(bytes: usize, limit: usize) -> Self {
-        Self { short: ShortTable::new(bytes / 4 * 3), long: LongTable::new(bytes / 4), limit }
+        let (short, long) = (ShortTable::new(bytes / 4 * 3), LongTable::new(bytes / 4));
+        Self { short, long, limit, may_grow: bytes < limit / 3 }
     }
 
     fn bytes(&self) -> usize {
@@ -42,15 +46,17 @@ impl Tables {
 
     /// Whether the tables hold so much that they had better be larger.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.bytes() < self.limit - self.limit / 8 && (self.short.is_crowded() || self.long.is_crowded())
+        self.may_grow && (self.short.is_crowded() || self.long.is_crowded())
     }
 
     /// Larger tables with the same entries.
     fn grown(&self) -> Self {
         let room = self.limit.saturating_sub(self.bytes());
-        let bytes = (self.bytes() * GROWTH).min(room).max(FIRST_BYTES.min(room));
-        // A last step of a few per cent would not be worth its while.
-        let larger = Self::new(if bytes * 2 > room { room } else { bytes }, self.limit);
+        let bytes = (self.bytes() * GROWTH).max(FIRST_BYTES);
+        // Where no successor of twice the size would fit, these are the last, and take all the room.
+        let is_last = bytes > self.limit / 3;
+        let mut larger = Self::new(if is_last { room } else { bytes }, self.limit);
+        larger.may_grow = !is_last;
         self.short.copy_to(&larger.short);
         self.long.copy_to(&larger.long);
         larger
@@ -188,6 +194,17 @@ mod tests {
                 hit.emit::<false>(&mut ids);
                 assert_eq!(ids, [number as u32 & 0xFFFF]);
             }
+        }
+    }
+
+    #[test]
+    fn growing_comes_to_an_end() {
+        for limit in [1, 100, 500, 4_000, 300_000, 600_000, 1_500_000, 5_000_000, 10_000_000, 13_000_000] {
+            let cache = Cache::new(Some(limit));
+            fill(&mut Handle::new(cache.clone()), 0..400_000);
+            let (_, used) = cache.info();
+            assert!(used <= limit && (used > limit / 2 || limit < 1_000), "{used} of {limit}");
+            assert!(cache.generation.load(Ordering::Relaxed) <= 3, "{limit}");
         }
     }
 
