@@ -80,17 +80,19 @@ def _normal(message: Any) -> list[Any]:
     return [piece for piece in message.pieces if piece.type == piece.NORMAL]
 
 
+def _lower_runs(message: Any) -> None:
+    """Let runs of spaces be merged last, as in Llama's vocabulary and as the fast engine wants it."""
+    for piece in message.pieces:
+        if not piece.piece.strip(SPACE):
+            piece.score = -1e9
+
+
 # Normalizers
 
 
 @recipe
 def llama_like() -> bytes:
-    def lower_runs(message: Any) -> None:
-        for piece in message.pieces:
-            if not piece.piece.strip(SPACE):
-                piece.score = -1e9
-
-    return edited(train(vocab_size=1_000, **LLAMA), lower_runs)
+    return edited(train(vocab_size=1_000, **LLAMA), _lower_runs)
 
 
 @recipe
@@ -525,4 +527,27 @@ def shuffled_scores_no_bytes() -> bytes:
 
 
 # A loader may refuse these, with the reason; if it loads one, the ids must be right.
+# For the fast engine
+
+
+def _enter_with_runs_last(name: str) -> None:
+    RECIPES[f"{name}_runs_last"] = lambda: edited(model(name), _lower_runs)
+
+
+for _name in ("no_prefix", "thai", "emoji", "tiny", "large", "control_symbols"):
+    _enter_with_runs_last(_name)
+
+
+@recipe
+def user_defined_no_spaces() -> bytes:
+    symbols = [symbol for symbol in SYMBOLS if not {" ", SPACE} & {*symbol}]
+    return edited(train(vocab_size=800, user_defined_symbols=symbols, **LLAMA), _lower_runs)
+
+
+@recipe
+def user_defined_no_spaces_nfkc() -> bytes:
+    symbols = [symbol for symbol in SYMBOLS if not {" ", SPACE} & {*symbol}]
+    return train(vocab_size=800, user_defined_symbols=[*symbols, "ﬁ", "e"], normalization_rule_name="nfkc_cf")
+
+
 MAY_BE_REFUSED = frozenset({"denormalizer", "infinite_scores", "no_unknown_piece"})
