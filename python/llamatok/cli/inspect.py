@@ -19,8 +19,8 @@ EXAMPLES = """\
   llamatok inspect --text "Hello  world"
   llamatok inspect tokenizer.model --text - < notes.txt
 
-Without --text: the settings found in the model file. With --text: each token's id, kind and piece, spaces
-shown as in the vocabulary and characters without a piece as their bytes.
+Without --text: the settings found in the model file, and which engine serves it. With --text: each token's
+id, kind and piece, spaces shown as in the vocabulary and characters without a piece as their bytes.
 """
 
 #: Two backgrounds, taken by turns, under black.
