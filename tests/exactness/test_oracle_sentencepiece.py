@@ -68,9 +68,9 @@ def _bytes_sample() -> list[bytes]:
     return [*texts.INVALID_UTF8, *texts.random_bytes(4, 300), *(text.encode() for text in _sample()[::7])]
 
 
-def _id_lists(reference: Any, seed: int) -> list[list[int]]:
-    """Ids as no encoder gives them: any order, bytes in runs, control and unknown ids anywhere."""
-    rng = random.Random(seed)
+@functools.cache
+def _ids_by_kind(reference: Any) -> tuple[list[int], ...]:
+    """Ids of bytes, of control and unknown pieces, of pieces with a space in front, of bytes not ASCII."""
     size = reference.vocab_size()
     all_bytes = [i for i in range(size) if reference.is_byte(i)] or [0]
     special = [i for i in range(size) if reference.is_control(i) or reference.is_unknown(i)] or [0]
@@ -78,6 +78,14 @@ def _id_lists(reference: Any, seed: int) -> list[list[int]]:
     lead = [
         i for i in all_bytes if reference.id_to_piece(i)[3:4] in ("C", "D", "E", "F", "8", "9", "A", "B")
     ] or [0]
+    return all_bytes, special, spaced, lead
+
+
+def _id_lists(reference: Any, seed: int) -> list[list[int]]:
+    """Ids as no encoder gives them: any order, bytes in runs, control and unknown ids anywhere."""
+    rng = random.Random(seed)
+    size = reference.vocab_size()
+    all_bytes, special, spaced, lead = _ids_by_kind(reference)
     lists: list[list[int]] = [
         [],
         *([i] for i in range(min(size, 600))),
