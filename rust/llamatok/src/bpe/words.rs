@@ -57,10 +57,9 @@ pub(crate) struct WordMerger {
     characters: u32,
     /// For each symbol, the two that it is merged from; unused for characters.
     splits: Vec<(Symbol, Symbol)>,
-    /// For each symbol, the longest shorter one that its text begins with.
-    prefixes: Vec<Symbol>,
-    byte_lens: Vec<u32>,
     ids: Vec<TokenId>,
+    /// For each symbol, its length in bytes and the longest shorter one that its text begins with.
+    extents: Vec<(u32, Symbol)>,
     pairs: PairTable,
     unknown: Unknown,
 }
@@ -80,6 +79,22 @@ pub(crate) struct WordScratch {
     stack: Vec<Symbol>,
     /// A bit for each position that no stable sequence goes on from.
     dead: Vec<u64>,
+    memo: Memo,
+}
+
+/// Pairs of symbols that have been looked at, the latest at each place, and whether they are stable:
+/// the left symbol in the upper half, the right one below, and the answer in the top bit.
+#[derive(Debug)]
+struct Memo(Box<[u64; 1 << MEMO_BITS]>);
+
+const MEMO_BITS: u32 = 13;
+const STABLE: u64 = 1 << 63;
+
+impl Default for Memo {
+    fn default() -> Self {
+        // No symbol is as large as these.
+        Self(Box::new([u64::MAX; 1 << MEMO_BITS]))
+    }
 }
 
 /// Why a vocabulary cannot be served by the linear merger; for people who wonder.
@@ -111,6 +126,9 @@ impl WordMerger {
                 }
             }
         }
+        if characters.len() + pieces.len() > MAX_SYMBOLS {
+            return Err("the pieces are too many for the table of merges");
+        }
         pieces.sort_unstable_by_key(|&id| rank(id));
         if pieces.windows(2).any(|pair| rank(pair[0]) == rank(pair[1])) {
             return Err("two pieces have the same score");
@@ -129,9 +147,8 @@ impl WordMerger {
             trie: Trie::default(),
             characters: ids.len() as u32,
             splits: vec![(NO_SYMBOL, NO_SYMBOL); ids.len()],
-            prefixes: Vec::new(),
-            byte_lens: Vec::new(),
             ids,
+            extents: Vec::new(),
             pairs: PairTable::new(pieces.len()),
             unknown: match vocabulary.byte_ids() {
                 Some(bytes) => Unknown::Bytes(Box::new(*bytes)),
@@ -176,25 +193,37 @@ impl WordMerger {
                 return Err("a piece has a higher score than a piece that it is merged from");
             }
         }
-        merger.build_trie(text);
+        merger.build_trie(text)?;
         Ok(merger)
     }
 
-    fn build_trie<'a>(&mut self, text: impl Fn(TokenId) -> &'a str) {
+    fn build_trie<'a>(&mut self, text: impl Fn(TokenId) -> &'a str) -> Result<(), Reason> {
         let raw: Vec<Vec<u8>> = self.ids.iter().map(|&id| text(id).replace('▁', " ").into_bytes()).collect();
         let mut keys: Vec<(&[u8], Symbol)> = raw.iter().map(Vec::as_slice).zip(0..).collect();
         keys.sort_unstable();
-        self.trie = Trie::new(&keys);
-        self.byte_lens = raw.iter().map(|key| key.len() as u32).collect();
-        self.prefixes = raw
-            .iter()
-            .map(|key| self.trie.longest_prefix(&key[..key.len() - 1]).unwrap_or(NO_SYMBOL))
-            .collect();
+        self.trie = Trie::new(&keys).ok_or("the pieces are too many for the trie")?;
+        let prefix = |key: &[u8]| self.trie.longest_prefix(&key[..key.len() - 1]).unwrap_or(NO_SYMBOL);
+        self.extents = raw.iter().map(|key| (key.len() as u32, prefix(key))).collect();
+        Ok(())
     }
 
     /// Whether BPE leaves the two as they are.
     fn stable(&self, left: Symbol, right: Symbol) -> bool {
         self.pairs.get(left, right).is_none() && self.meet(left, right)
+    }
+
+    /// [`stable`](Self::stable), from memory where it is there.
+    #[inline]
+    fn stable_memo(&self, left: Symbol, right: Symbol, memo: &mut Memo) -> bool {
+        let pair = u64::from(left) << 32 | u64::from(right);
+        let place = (PairTable::hash(left, right) >> (64 - MEMO_BITS)) as usize;
+        let known = memo.0[place];
+        if known & !STABLE == pair {
+            return known & STABLE != 0;
+        }
+        let stable = self.stable(left, right);
+        memo.0[place] = pair | if stable { STABLE } else { 0 };
+        stable
     }
 
     /// Whether BPE, on the texts of the two, makes the two: see the module's account of stability.
@@ -225,11 +254,11 @@ impl WordMerger {
 
     /// Appends the ids of `text`: a word, with spaces as U+0020 and no two of them in a row, valid UTF-8.
     pub(crate) fn encode(&self, text: &[u8], scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
-        let WordScratch { stack, dead } = scratch;
+        let WordScratch { stack, dead, memo } = scratch;
         let mut start = 0;
         // The first part ends before a character that is no piece; what follows is on its own.
         while start < text.len() {
-            let end = start + self.encode_known(&text[start..], stack, dead);
+            let end = start + self.encode_known(&text[start..], stack, dead, memo);
             out.extend(stack.iter().map(|&symbol| self.ids[symbol as usize]));
             start = end;
             if start < text.len() {
@@ -247,15 +276,22 @@ impl WordMerger {
 
     /// Leaves on `stack` the symbols of `text` up to its first character that is no piece, and returns
     /// where that is. No piece holds such a character, so the symbols before it do not depend on it.
-    fn encode_known(&self, text: &[u8], stack: &mut Vec<Symbol>, dead: &mut Vec<u64>) -> usize {
+    fn encode_known(
+        &self,
+        text: &[u8],
+        stack: &mut Vec<Symbol>,
+        dead: &mut Vec<u64>,
+        memo: &mut Memo,
+    ) -> usize {
         stack.clear();
         dead.clear();
         let mut position = 0;
         let Some(mut candidate) = self.trie.longest_prefix(text) else { return 0 };
         loop {
-            let end = position + self.byte_lens[candidate as usize] as usize;
-            let fits =
-                !is_dead(dead, end) && stack.last().is_none_or(|&previous| self.stable(previous, candidate));
+            let (len, shorter) = self.extents[candidate as usize];
+            let end = position + len as usize;
+            let fits = !is_dead(dead, end)
+                && stack.last().is_none_or(|&previous| self.stable_memo(previous, candidate, memo));
             if fits {
                 stack.push(candidate);
                 position = end;
@@ -265,13 +301,14 @@ impl WordMerger {
                 }
                 continue;
             }
-            candidate = self.prefixes[candidate as usize];
+            candidate = shorter;
             while candidate == NO_SYMBOL {
                 // BPE does something with every text, so this ends before the stack is empty.
                 let Some(last) = stack.pop() else { return position };
                 mark_dead(dead, position);
-                position -= self.byte_lens[last as usize] as usize;
-                candidate = self.prefixes[last as usize];
+                let (len, shorter) = self.extents[last as usize];
+                position -= len as usize;
+                candidate = shorter;
             }
         }
     }
@@ -307,18 +344,24 @@ fn char_len(first: u8) -> usize {
 #[derive(Debug)]
 struct PairTable {
     filter: Vec<u64>,
-    slots: Vec<(Symbol, Symbol, Symbol)>,
+    /// Left, right and product, each of [`SYMBOL_BITS`] bits; or [`EMPTY`].
+    slots: Vec<u64>,
     shift: u32,
 }
+
+const SYMBOL_BITS: u32 = 21;
+const MAX_SYMBOLS: usize = 1 << SYMBOL_BITS;
+const EMPTY: u64 = u64::MAX;
+/// How many bits the filter has for each slot, as a power of two.
+const FILTER_BITS: u32 = 3;
 
 impl PairTable {
     /// An empty table for at most `capacity` pairs.
     fn new(capacity: usize) -> Self {
         let bits = (capacity * 2).next_power_of_two().trailing_zeros().max(6);
         Self {
-            // 16 bits a slot, of which at most one in 32 is set.
-            filter: vec![0; 1 << (bits - 2)],
-            slots: vec![(NO_SYMBOL, NO_SYMBOL, NO_SYMBOL); 1 << bits],
+            filter: vec![0; 1 << (bits + FILTER_BITS - 6)],
+            slots: vec![EMPTY; 1 << bits],
             shift: 64 - bits,
         }
     }
@@ -330,32 +373,37 @@ impl PairTable {
         (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
     }
 
+    #[inline]
+    fn key(left: Symbol, right: Symbol) -> u64 {
+        u64::from(left) << SYMBOL_BITS | u64::from(right)
+    }
+
     fn insert(&mut self, (left, right): (Symbol, Symbol), product: Symbol) {
         let hash = Self::hash(left, right);
-        let bit = (hash >> (self.shift - 4)) as usize;
+        let bit = (hash >> (self.shift - FILTER_BITS)) as usize;
         self.filter[bit / 64] |= 1 << (bit % 64);
         let mut slot = (hash >> self.shift) as usize;
-        while self.slots[slot].2 != NO_SYMBOL {
+        while self.slots[slot] != EMPTY {
             slot = (slot + 1) % self.slots.len();
         }
-        self.slots[slot] = (left, right, product);
+        self.slots[slot] = Self::key(left, right) << SYMBOL_BITS | u64::from(product);
     }
 
     #[inline]
     fn get(&self, left: Symbol, right: Symbol) -> Option<Symbol> {
         let hash = Self::hash(left, right);
-        let bit = (hash >> (self.shift - 4)) as usize;
+        let bit = (hash >> (self.shift - FILTER_BITS)) as usize;
         if self.filter[bit / 64] >> (bit % 64) & 1 == 0 {
             return None;
         }
         let mut slot = (hash >> self.shift) as usize;
         loop {
-            let (l, r, product) = self.slots[slot];
-            if product == NO_SYMBOL {
+            let entry = self.slots[slot];
+            if entry == EMPTY {
                 return None;
             }
-            if (l, r) == (left, right) {
-                return Some(product);
+            if entry >> SYMBOL_BITS == Self::key(left, right) {
+                return Some((entry & ((1 << SYMBOL_BITS) - 1)) as Symbol);
             }
             slot = (slot + 1) % self.slots.len();
         }
