@@ -1,4 +1,5 @@
-//! The linear merger for words: exact BPE by finding the longest pieces and checking neighbours.
+//! The merger for words: exact BPE, merge by merge for short ones, and in linear time for long ones, by
+//! finding the longest pieces and checking neighbours.
 //!
 //! # Definitions
 //! BPE runs on characters and, again and again, merges the pair of neighbours whose product has the
@@ -58,6 +59,8 @@ pub(crate) struct WordMerger {
     /// For each symbol, the two that it is merged from; unused for characters.
     splits: Vec<(Symbol, Symbol)>,
     ids: Vec<TokenId>,
+    /// For each character of the basic plane, its symbol; [`NO_SYMBOL`] for those that are no pieces.
+    basic_plane: Box<[Symbol]>,
     /// For each symbol, its length in bytes and the longest shorter one that its text begins with.
     extents: Vec<(u32, Symbol)>,
     pairs: PairTable,
@@ -65,6 +68,12 @@ pub(crate) struct WordMerger {
 }
 
 const NO_SYMBOL: Symbol = Symbol::MAX;
+
+/// The most characters of a word that is merged merge by merge.
+const SHORT: usize = 32;
+const PLACE_BITS: u32 = 5;
+const _: () = assert!(SHORT == 1 << PLACE_BITS && SYMBOL_BITS + PLACE_BITS < 32 && SHORT * 4 < 256);
+const NO_MERGE: i32 = i32::MAX;
 
 /// What a character that is no piece becomes.
 #[derive(Debug)]
@@ -148,6 +157,7 @@ impl WordMerger {
             characters: ids.len() as u32,
             splits: vec![(NO_SYMBOL, NO_SYMBOL); ids.len()],
             ids,
+            basic_plane: vec![NO_SYMBOL; 1 << 16].into(),
             extents: Vec::new(),
             pairs: PairTable::new(pieces.len()),
             unknown: match vocabulary.byte_ids() {
@@ -158,6 +168,13 @@ impl WordMerger {
         let mut symbols = vec![NO_SYMBOL; vocabulary.len()];
         for (symbol, &id) in (0..).zip(&merger.ids) {
             symbols[id as usize] = symbol;
+        }
+        for (&c, &id) in &characters {
+            // In text a space stands for `▁`; a literal one does not get here.
+            let c = if c == '▁' { char::from(SPACE) } else { c };
+            if let Some(symbol) = merger.basic_plane.get_mut(c as usize) {
+                *symbol = symbols[id as usize];
+            }
         }
         let mut falling = Vec::new();
         // In the order of ranks: the table then holds just the merges that may come before this one,
@@ -252,8 +269,90 @@ impl WordMerger {
         }
     }
 
-    /// Appends the ids of `text`: a word, with spaces as U+0020 and no two of them in a row, valid UTF-8.
-    pub(crate) fn encode(&self, text: &[u8], scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
+    /// Appends the ids of `text`: a word, with spaces as U+0020 and no two of them in a row.
+    pub(crate) fn encode(&self, text: &str, scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
+        if !self.encode_short(text, out) {
+            self.encode_long(text.as_bytes(), scratch, out);
+        }
+    }
+
+    /// Appends the ids of a text of at most [`SHORT`] characters, all in the basic plane, by doing merge
+    /// after merge; or returns `false`.
+    fn encode_short(&self, text: &str, out: &mut Vec<TokenId>) -> bool {
+        let mut symbols = [NO_SYMBOL; SHORT];
+        let mut starts = [0u8; SHORT + 1];
+        let mut len = 0;
+        for (start, c) in text.char_indices() {
+            let Some(&symbol) = self.basic_plane.get(c as usize) else { return false };
+            if len == SHORT {
+                return false;
+            }
+            symbols[len] = symbol;
+            starts[len] = start as u8;
+            len += 1;
+        }
+        starts[len] = text.len() as u8;
+        // For each symbol that another one follows: what the two merge into, and the place of the first
+        // one below it, so that the least of them is the next merge to do.
+        let mut merges = [NO_MERGE; SHORT];
+        let merge = |left: Symbol, right: Symbol, place: usize| {
+            if left == NO_SYMBOL || right == NO_SYMBOL {
+                return NO_MERGE;
+            }
+            self.pairs
+                .get(left, right)
+                .map_or(NO_MERGE, |product| (product << PLACE_BITS) as i32 | place as i32)
+        };
+        let mut next: [u8; SHORT] = std::array::from_fn(|place| place as u8 + 1);
+        let mut prev: [u8; SHORT] = std::array::from_fn(|place| (place as u8).wrapping_sub(1));
+        for place in 1..len {
+            merges[place - 1] = merge(symbols[place - 1], symbols[place], place - 1);
+        }
+        let lanes = len.next_multiple_of(8).min(SHORT);
+        loop {
+            let least = merges[..lanes].iter().fold(NO_MERGE, |least, &merge| least.min(merge));
+            if least == NO_MERGE {
+                break;
+            }
+            let (product, place) = ((least >> PLACE_BITS) as Symbol, least as usize % SHORT);
+            let right = usize::from(next[place]);
+            let after = usize::from(next[right]);
+            symbols[place] = product;
+            next[place] = after as u8;
+            merges[right] = NO_MERGE;
+            merges[place] = NO_MERGE;
+            if after < len {
+                prev[after] = place as u8;
+                merges[place] = merge(product, symbols[after], place);
+            }
+            if place > 0 {
+                let before = usize::from(prev[place]);
+                merges[before] = merge(symbols[before], product, before);
+            }
+        }
+        let mut place = 0;
+        while place < len {
+            match self.ids.get(symbols[place] as usize) {
+                Some(&id) => out.push(id),
+                None => self.unknown(
+                    &text.as_bytes()[usize::from(starts[place])..usize::from(starts[place + 1])],
+                    out,
+                ),
+            }
+            place = usize::from(next[place]);
+        }
+        true
+    }
+
+    fn unknown(&self, character: &[u8], out: &mut Vec<TokenId>) {
+        match &self.unknown {
+            Unknown::Bytes(bytes) => out.extend(character.iter().map(|&byte| bytes[usize::from(byte)])),
+            Unknown::Piece(id) => out.push(*id),
+        }
+    }
+
+    /// Appends the ids of a text of any length.
+    pub(crate) fn encode_long(&self, text: &[u8], scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
         let WordScratch { stack, dead, memo } = scratch;
         let mut start = 0;
         // The first part ends before a character that is no piece; what follows is on its own.
@@ -263,12 +362,7 @@ impl WordMerger {
             start = end;
             if start < text.len() {
                 let len = char_len(text[start]).min(text.len() - start);
-                match &self.unknown {
-                    Unknown::Bytes(bytes) => {
-                        out.extend(text[start..start + len].iter().map(|&byte| bytes[usize::from(byte)]));
-                    }
-                    Unknown::Piece(id) => out.push(*id),
-                }
+                self.unknown(&text[start..start + len], out);
                 start += len;
             }
         }
@@ -406,6 +500,72 @@ impl PairTable {
                 return Some((entry & ((1 << SYMBOL_BITS) - 1)) as Symbol);
             }
             slot = (slot + 1) % self.slots.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bpe::merges::ranks;
+    use crate::vocabulary::Piece;
+
+    /// BPE by the letter of its definition: the pair whose product has the lowest rank, the leftmost of
+    /// several, until none is left.
+    fn merge_naively(text: &str, vocabulary: &Vocabulary, ranks: &[u32]) -> Vec<TokenId> {
+        let mut parts: Vec<String> = text.replace(' ', "▁").chars().map(String::from).collect();
+        loop {
+            let product =
+                |place: usize| vocabulary.mergeable_id(&format!("{}{}", parts[place], parts[place + 1]));
+            let candidates = (0..parts.len().saturating_sub(1))
+                .filter_map(|place| Some((ranks[product(place)? as usize], place)));
+            let Some((_, place)) = candidates.min() else { break };
+            let right = parts.remove(place + 1);
+            parts[place] += &right;
+        }
+        parts.iter().map(|part| vocabulary.mergeable_id(part).unwrap_or(vocabulary.unk_id())).collect()
+    }
+
+    fn vocabulary(pieces: &[String]) -> Vocabulary {
+        let piece = |text: &str, kind, score| Piece { text: text.into(), score, kind };
+        let mut all = vec![piece("<unk>", PieceKind::Unknown, 0.0)];
+        for character in ["▁", "a", "b", "c", "é", "中"] {
+            all.push(piece(character, PieceKind::Normal, -1e6));
+        }
+        for (index, text) in pieces.iter().enumerate() {
+            all.push(piece(text, PieceKind::Normal, -(index as f32)));
+        }
+        Vocabulary::new(all, false).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn both_ways_do_what_bpe_does(
+            pieces in prop::collection::hash_set("▁?[abcé中]{1,5}", 1..40),
+            texts in prop::collection::vec(" ?[abcé中x🦙]{0,40}", 10),
+            sorted in any::<bool>(),
+        ) {
+            let mut pieces: Vec<String> = pieces.into_iter().filter(|piece| piece.chars().count() > 1).collect();
+            if sorted {
+                // As trained: a piece comes after its parts.
+                pieces.sort_by_key(|piece| piece.chars().count());
+            }
+            let vocabulary = vocabulary(&pieces);
+            let ranks = ranks(&vocabulary);
+            let Ok(merger) = WordMerger::new(&vocabulary, &ranks) else { return Ok(()) };
+            let mut scratch = WordScratch::default();
+            for text in texts {
+                let expected = merge_naively(&text, &vocabulary, &ranks);
+                let (mut short, mut long) = (Vec::new(), Vec::new());
+                if merger.encode_short(&text, &mut short) {
+                    prop_assert_eq!(&short, &expected, "short: {:?} {:?}", text, pieces);
+                }
+                merger.encode_long(text.as_bytes(), &mut scratch, &mut long);
+                prop_assert_eq!(&long, &expected, "long: {:?} {:?}", text, pieces);
+            }
         }
     }
 }
