@@ -241,7 +241,11 @@ impl FastMerger {
         if unit[0] == SPACE && unit.iter().all(|&byte| byte == SPACE) {
             self.runs.encode(unit.len(), merged);
         } else {
-            self.words.encode(unit, words, merged);
+            match std::str::from_utf8(unit) {
+                Ok(unit) => self.words.encode(unit, words, merged),
+                // Never, since units are cut between characters of valid text; but this way does not ask.
+                Err(_) => self.words.encode_long(unit, words, merged),
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! The linear merger for words: exact BPE by finding the longest pieces and checking neighbours.
+//! The merger for words: exact BPE, merge by merge for short ones, and in linear time for long ones, by
+//! finding the longest pieces and checking neighbours.
 //!
 //! # Definitions
 //! BPE runs on characters and, again and again, merges the pair of neighbours whose product has the
@@ -57,15 +58,22 @@ pub(crate) struct WordMerger {
     characters: u32,
     /// For each symbol, the two that it is merged from; unused for characters.
     splits: Vec<(Symbol, Symbol)>,
-    /// For each symbol, the longest shorter one that its text begins with.
-    prefixes: Vec<Symbol>,
-    byte_lens: Vec<u32>,
     ids: Vec<TokenId>,
+    /// For each character of the basic plane, its symbol; [`NO_SYMBOL`] for those that are no pieces.
+    basic_plane: Box<[Symbol]>,
+    /// For each symbol, its length in bytes and the longest shorter one that its text begins with.
+    extents: Vec<(u32, Symbol)>,
     pairs: PairTable,
     unknown: Unknown,
 }
 
 const NO_SYMBOL: Symbol = Symbol::MAX;
+
+/// The most characters of a word that is merged merge by merge.
+const SHORT: usize = 32;
+const PLACE_BITS: u32 = 5;
+const _: () = assert!(SHORT == 1 << PLACE_BITS && SYMBOL_BITS + PLACE_BITS < 32 && SHORT * 4 < 256);
+const NO_MERGE: i32 = i32::MAX;
 
 /// What a character that is no piece becomes.
 #[derive(Debug)]
@@ -80,6 +88,22 @@ pub(crate) struct WordScratch {
     stack: Vec<Symbol>,
     /// A bit for each position that no stable sequence goes on from.
     dead: Vec<u64>,
+    memo: Memo,
+}
+
+/// Pairs of symbols that have been looked at, the latest at each place, and whether they are stable:
+/// the left symbol in the upper half, the right one below, and the answer in the top bit.
+#[derive(Debug)]
+struct Memo(Box<[u64; 1 << MEMO_BITS]>);
+
+const MEMO_BITS: u32 = 13;
+const STABLE: u64 = 1 << 63;
+
+impl Default for Memo {
+    fn default() -> Self {
+        // No symbol is as large as these.
+        Self(Box::new([u64::MAX; 1 << MEMO_BITS]))
+    }
 }
 
 /// Why a vocabulary cannot be served by the linear merger; for people who wonder.
@@ -111,6 +135,9 @@ impl WordMerger {
                 }
             }
         }
+        if characters.len() + pieces.len() > MAX_SYMBOLS {
+            return Err("the pieces are too many for the table of merges");
+        }
         pieces.sort_unstable_by_key(|&id| rank(id));
         if pieces.windows(2).any(|pair| rank(pair[0]) == rank(pair[1])) {
             return Err("two pieces have the same score");
@@ -129,9 +156,9 @@ impl WordMerger {
             trie: Trie::default(),
             characters: ids.len() as u32,
             splits: vec![(NO_SYMBOL, NO_SYMBOL); ids.len()],
-            prefixes: Vec::new(),
-            byte_lens: Vec::new(),
             ids,
+            basic_plane: vec![NO_SYMBOL; 1 << 16].into(),
+            extents: Vec::new(),
             pairs: PairTable::new(pieces.len()),
             unknown: match vocabulary.byte_ids() {
                 Some(bytes) => Unknown::Bytes(Box::new(*bytes)),
@@ -141,6 +168,13 @@ impl WordMerger {
         let mut symbols = vec![NO_SYMBOL; vocabulary.len()];
         for (symbol, &id) in (0..).zip(&merger.ids) {
             symbols[id as usize] = symbol;
+        }
+        for (&c, &id) in &characters {
+            // In text a space stands for `▁`; a literal one does not get here.
+            let c = if c == '▁' { char::from(SPACE) } else { c };
+            if let Some(symbol) = merger.basic_plane.get_mut(c as usize) {
+                *symbol = symbols[id as usize];
+            }
         }
         let mut falling = Vec::new();
         // In the order of ranks: the table then holds just the merges that may come before this one,
@@ -176,25 +210,37 @@ impl WordMerger {
                 return Err("a piece has a higher score than a piece that it is merged from");
             }
         }
-        merger.build_trie(text);
+        merger.build_trie(text)?;
         Ok(merger)
     }
 
-    fn build_trie<'a>(&mut self, text: impl Fn(TokenId) -> &'a str) {
+    fn build_trie<'a>(&mut self, text: impl Fn(TokenId) -> &'a str) -> Result<(), Reason> {
         let raw: Vec<Vec<u8>> = self.ids.iter().map(|&id| text(id).replace('▁', " ").into_bytes()).collect();
         let mut keys: Vec<(&[u8], Symbol)> = raw.iter().map(Vec::as_slice).zip(0..).collect();
         keys.sort_unstable();
-        self.trie = Trie::new(&keys);
-        self.byte_lens = raw.iter().map(|key| key.len() as u32).collect();
-        self.prefixes = raw
-            .iter()
-            .map(|key| self.trie.longest_prefix(&key[..key.len() - 1]).unwrap_or(NO_SYMBOL))
-            .collect();
+        self.trie = Trie::new(&keys).ok_or("the pieces are too many for the trie")?;
+        let prefix = |key: &[u8]| self.trie.longest_prefix(&key[..key.len() - 1]).unwrap_or(NO_SYMBOL);
+        self.extents = raw.iter().map(|key| (key.len() as u32, prefix(key))).collect();
+        Ok(())
     }
 
     /// Whether BPE leaves the two as they are.
     fn stable(&self, left: Symbol, right: Symbol) -> bool {
         self.pairs.get(left, right).is_none() && self.meet(left, right)
+    }
+
+    /// [`stable`](Self::stable), from memory where it is there.
+    #[inline]
+    fn stable_memo(&self, left: Symbol, right: Symbol, memo: &mut Memo) -> bool {
+        let pair = u64::from(left) << 32 | u64::from(right);
+        let place = (PairTable::hash(left, right) >> (64 - MEMO_BITS)) as usize;
+        let known = memo.0[place];
+        if known & !STABLE == pair {
+            return known & STABLE != 0;
+        }
+        let stable = self.stable(left, right);
+        memo.0[place] = pair | if stable { STABLE } else { 0 };
+        stable
     }
 
     /// Whether BPE, on the texts of the two, makes the two: see the module's account of stability.
@@ -223,23 +269,100 @@ impl WordMerger {
         }
     }
 
-    /// Appends the ids of `text`: a word, with spaces as U+0020 and no two of them in a row, valid UTF-8.
-    pub(crate) fn encode(&self, text: &[u8], scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
-        let WordScratch { stack, dead } = scratch;
+    /// Appends the ids of `text`: a word, with spaces as U+0020 and no two of them in a row.
+    pub(crate) fn encode(&self, text: &str, scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
+        if !self.encode_short(text, out) {
+            self.encode_long(text.as_bytes(), scratch, out);
+        }
+    }
+
+    /// Appends the ids of a text of at most [`SHORT`] characters, all in the basic plane, by doing merge
+    /// after merge; or returns `false`.
+    fn encode_short(&self, text: &str, out: &mut Vec<TokenId>) -> bool {
+        let mut symbols = [NO_SYMBOL; SHORT];
+        let mut starts = [0u8; SHORT + 1];
+        let mut len = 0;
+        for (start, c) in text.char_indices() {
+            let Some(&symbol) = self.basic_plane.get(c as usize) else { return false };
+            if len == SHORT {
+                return false;
+            }
+            symbols[len] = symbol;
+            starts[len] = start as u8;
+            len += 1;
+        }
+        starts[len] = text.len() as u8;
+        // For each symbol that another one follows: what the two merge into, and the place of the first
+        // one below it, so that the least of them is the next merge to do.
+        let mut merges = [NO_MERGE; SHORT];
+        let merge = |left: Symbol, right: Symbol, place: usize| {
+            if left == NO_SYMBOL || right == NO_SYMBOL {
+                return NO_MERGE;
+            }
+            self.pairs
+                .get(left, right)
+                .map_or(NO_MERGE, |product| (product << PLACE_BITS) as i32 | place as i32)
+        };
+        let mut next: [u8; SHORT] = std::array::from_fn(|place| place as u8 + 1);
+        let mut prev: [u8; SHORT] = std::array::from_fn(|place| (place as u8).wrapping_sub(1));
+        for place in 1..len {
+            merges[place - 1] = merge(symbols[place - 1], symbols[place], place - 1);
+        }
+        let lanes = len.next_multiple_of(8).min(SHORT);
+        loop {
+            let least = merges[..lanes].iter().fold(NO_MERGE, |least, &merge| least.min(merge));
+            if least == NO_MERGE {
+                break;
+            }
+            let (product, place) = ((least >> PLACE_BITS) as Symbol, least as usize % SHORT);
+            let right = usize::from(next[place]);
+            let after = usize::from(next[right]);
+            symbols[place] = product;
+            next[place] = after as u8;
+            merges[right] = NO_MERGE;
+            merges[place] = NO_MERGE;
+            if after < len {
+                prev[after] = place as u8;
+                merges[place] = merge(product, symbols[after], place);
+            }
+            if place > 0 {
+                let before = usize::from(prev[place]);
+                merges[before] = merge(symbols[before], product, before);
+            }
+        }
+        let mut place = 0;
+        while place < len {
+            match self.ids.get(symbols[place] as usize) {
+                Some(&id) => out.push(id),
+                None => self.unknown(
+                    &text.as_bytes()[usize::from(starts[place])..usize::from(starts[place + 1])],
+                    out,
+                ),
+            }
+            place = usize::from(next[place]);
+        }
+        true
+    }
+
+    fn unknown(&self, character: &[u8], out: &mut Vec<TokenId>) {
+        match &self.unknown {
+            Unknown::Bytes(bytes) => out.extend(character.iter().map(|&byte| bytes[usize::from(byte)])),
+            Unknown::Piece(id) => out.push(*id),
+        }
+    }
+
+    /// Appends the ids of a text of any length.
+    pub(crate) fn encode_long(&self, text: &[u8], scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
+        let WordScratch { stack, dead, memo } = scratch;
         let mut start = 0;
         // The first part ends before a character that is no piece; what follows is on its own.
         while start < text.len() {
-            let end = start + self.encode_known(&text[start..], stack, dead);
+            let end = start + self.encode_known(&text[start..], stack, dead, memo);
             out.extend(stack.iter().map(|&symbol| self.ids[symbol as usize]));
             start = end;
             if start < text.len() {
                 let len = char_len(text[start]).min(text.len() - start);
-                match &self.unknown {
-                    Unknown::Bytes(bytes) => {
-                        out.extend(text[start..start + len].iter().map(|&byte| bytes[usize::from(byte)]));
-                    }
-                    Unknown::Piece(id) => out.push(*id),
-                }
+                self.unknown(&text[start..start + len], out);
                 start += len;
             }
         }
@@ -247,15 +370,22 @@ impl WordMerger {
 
     /// Leaves on `stack` the symbols of `text` up to its first character that is no piece, and returns
     /// where that is. No piece holds such a character, so the symbols before it do not depend on it.
-    fn encode_known(&self, text: &[u8], stack: &mut Vec<Symbol>, dead: &mut Vec<u64>) -> usize {
+    fn encode_known(
+        &self,
+        text: &[u8],
+        stack: &mut Vec<Symbol>,
+        dead: &mut Vec<u64>,
+        memo: &mut Memo,
+    ) -> usize {
         stack.clear();
         dead.clear();
         let mut position = 0;
         let Some(mut candidate) = self.trie.longest_prefix(text) else { return 0 };
         loop {
-            let end = position + self.byte_lens[candidate as usize] as usize;
-            let fits =
-                !is_dead(dead, end) && stack.last().is_none_or(|&previous| self.stable(previous, candidate));
+            let (len, shorter) = self.extents[candidate as usize];
+            let end = position + len as usize;
+            let fits = !is_dead(dead, end)
+                && stack.last().is_none_or(|&previous| self.stable_memo(previous, candidate, memo));
             if fits {
                 stack.push(candidate);
                 position = end;
@@ -265,13 +395,14 @@ impl WordMerger {
                 }
                 continue;
             }
-            candidate = self.prefixes[candidate as usize];
+            candidate = shorter;
             while candidate == NO_SYMBOL {
                 // BPE does something with every text, so this ends before the stack is empty.
                 let Some(last) = stack.pop() else { return position };
                 mark_dead(dead, position);
-                position -= self.byte_lens[last as usize] as usize;
-                candidate = self.prefixes[last as usize];
+                let (len, shorter) = self.extents[last as usize];
+                position -= len as usize;
+                candidate = shorter;
             }
         }
     }
@@ -307,18 +438,24 @@ fn char_len(first: u8) -> usize {
 #[derive(Debug)]
 struct PairTable {
     filter: Vec<u64>,
-    slots: Vec<(Symbol, Symbol, Symbol)>,
+    /// Left, right and product, each of [`SYMBOL_BITS`] bits; or [`EMPTY`].
+    slots: Vec<u64>,
     shift: u32,
 }
+
+const SYMBOL_BITS: u32 = 21;
+const MAX_SYMBOLS: usize = 1 << SYMBOL_BITS;
+const EMPTY: u64 = u64::MAX;
+/// How many bits the filter has for each slot, as a power of two.
+const FILTER_BITS: u32 = 3;
 
 impl PairTable {
     /// An empty table for at most `capacity` pairs.
     fn new(capacity: usize) -> Self {
         let bits = (capacity * 2).next_power_of_two().trailing_zeros().max(6);
         Self {
-            // 16 bits a slot, of which at most one in 32 is set.
-            filter: vec![0; 1 << (bits - 2)],
-            slots: vec![(NO_SYMBOL, NO_SYMBOL, NO_SYMBOL); 1 << bits],
+            filter: vec![0; 1 << (bits + FILTER_BITS - 6)],
+            slots: vec![EMPTY; 1 << bits],
             shift: 64 - bits,
         }
     }
@@ -330,34 +467,105 @@ impl PairTable {
         (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
     }
 
+    #[inline]
+    fn key(left: Symbol, right: Symbol) -> u64 {
+        u64::from(left) << SYMBOL_BITS | u64::from(right)
+    }
+
     fn insert(&mut self, (left, right): (Symbol, Symbol), product: Symbol) {
         let hash = Self::hash(left, right);
-        let bit = (hash >> (self.shift - 4)) as usize;
+        let bit = (hash >> (self.shift - FILTER_BITS)) as usize;
         self.filter[bit / 64] |= 1 << (bit % 64);
         let mut slot = (hash >> self.shift) as usize;
-        while self.slots[slot].2 != NO_SYMBOL {
+        while self.slots[slot] != EMPTY {
             slot = (slot + 1) % self.slots.len();
         }
-        self.slots[slot] = (left, right, product);
+        self.slots[slot] = Self::key(left, right) << SYMBOL_BITS | u64::from(product);
     }
 
     #[inline]
     fn get(&self, left: Symbol, right: Symbol) -> Option<Symbol> {
         let hash = Self::hash(left, right);
-        let bit = (hash >> (self.shift - 4)) as usize;
+        let bit = (hash >> (self.shift - FILTER_BITS)) as usize;
         if self.filter[bit / 64] >> (bit % 64) & 1 == 0 {
             return None;
         }
         let mut slot = (hash >> self.shift) as usize;
         loop {
-            let (l, r, product) = self.slots[slot];
-            if product == NO_SYMBOL {
+            let entry = self.slots[slot];
+            if entry == EMPTY {
                 return None;
             }
-            if (l, r) == (left, right) {
-                return Some(product);
+            if entry >> SYMBOL_BITS == Self::key(left, right) {
+                return Some((entry & ((1 << SYMBOL_BITS) - 1)) as Symbol);
             }
             slot = (slot + 1) % self.slots.len();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::bpe::merges::ranks;
+    use crate::vocabulary::Piece;
+
+    /// BPE by the letter of its definition: the pair whose product has the lowest rank, the leftmost of
+    /// several, until none is left.
+    fn merge_naively(text: &str, vocabulary: &Vocabulary, ranks: &[u32]) -> Vec<TokenId> {
+        let mut parts: Vec<String> = text.replace(' ', "▁").chars().map(String::from).collect();
+        loop {
+            let product =
+                |place: usize| vocabulary.mergeable_id(&format!("{}{}", parts[place], parts[place + 1]));
+            let candidates = (0..parts.len().saturating_sub(1))
+                .filter_map(|place| Some((ranks[product(place)? as usize], place)));
+            let Some((_, place)) = candidates.min() else { break };
+            let right = parts.remove(place + 1);
+            parts[place] += &right;
+        }
+        parts.iter().map(|part| vocabulary.mergeable_id(part).unwrap_or(vocabulary.unk_id())).collect()
+    }
+
+    fn vocabulary(pieces: &[String]) -> Vocabulary {
+        let piece = |text: &str, kind, score| Piece { text: text.into(), score, kind };
+        let mut all = vec![piece("<unk>", PieceKind::Unknown, 0.0)];
+        for character in ["▁", "a", "b", "c", "é", "中"] {
+            all.push(piece(character, PieceKind::Normal, -1e6));
+        }
+        for (index, text) in pieces.iter().enumerate() {
+            all.push(piece(text, PieceKind::Normal, -(index as f32)));
+        }
+        Vocabulary::new(all, false).unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn both_ways_do_what_bpe_does(
+            pieces in prop::collection::hash_set("▁?[abcé中]{1,5}", 1..40),
+            texts in prop::collection::vec(" ?[abcé中x🦙]{0,40}", 10),
+            sorted in any::<bool>(),
+        ) {
+            let mut pieces: Vec<String> = pieces.into_iter().filter(|piece| piece.chars().count() > 1).collect();
+            if sorted {
+                // As trained: a piece comes after its parts.
+                pieces.sort_by_key(|piece| piece.chars().count());
+            }
+            let vocabulary = vocabulary(&pieces);
+            let ranks = ranks(&vocabulary);
+            let Ok(merger) = WordMerger::new(&vocabulary, &ranks) else { return Ok(()) };
+            let mut scratch = WordScratch::default();
+            for text in texts {
+                let expected = merge_naively(&text, &vocabulary, &ranks);
+                let (mut short, mut long) = (Vec::new(), Vec::new());
+                if merger.encode_short(&text, &mut short) {
+                    prop_assert_eq!(&short, &expected, "short: {:?} {:?}", text, pieces);
+                }
+                merger.encode_long(text.as_bytes(), &mut scratch, &mut long);
+                prop_assert_eq!(&long, &expected, "long: {:?} {:?}", text, pieces);
+            }
         }
     }
 }
