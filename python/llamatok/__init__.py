@@ -3,6 +3,7 @@
 from llamatok._core import (
     ModelFormatError,
     StreamDecoder,
+    TextBatch,
     TokenBatch,
     Tokenizer,
     TokenizerError,
@@ -13,6 +14,7 @@ from llamatok._core import (
 __all__ = [
     "ModelFormatError",
     "StreamDecoder",
+    "TextBatch",
     "TokenBatch",
     "Tokenizer",
     "TokenizerError",

@@ -11,6 +11,7 @@ from typing_extensions import CapsuleType
 __all__ = [
     "ModelFormatError",
     "StreamDecoder",
+    "TextBatch",
     "TokenBatch",
     "Tokenizer",
     "TokenizerError",
@@ -142,6 +143,11 @@ class Tokenizer:
     ) -> list[str]:
         """The texts of several lists of ids."""
 
+    def decode_text_batch(
+        self, ids: _IdLists, *, skip_special_tokens: bool = False, num_threads: int | None = None
+    ) -> TextBatch:
+        """As `decode_batch`, with all texts in one piece of memory instead of a str for each."""
+
     def stream_decoder(self, skip_special_tokens: bool = True, prefill: _Ids | None = None) -> StreamDecoder:
         """A decoder for ids that arrive one after the other.
 
@@ -201,6 +207,36 @@ class Tokenizer:
     def __copy__(self) -> Tokenizer: ...
     def __deepcopy__(self, _memo: Any) -> Tokenizer: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
+class TextBatch:
+    """Several texts: the UTF-8 of text `i` is `bytes[offsets[i]:offsets[i + 1]]`."""
+
+    def __new__(cls, bytes: bytes | npt.NDArray[np.uint8], offsets: _Ids) -> TextBatch: ...
+    @property
+    def bytes(self) -> npt.NDArray[np.uint8]:
+        """The UTF-8 of all texts, one after the other: a read-only array over the batch's memory."""
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where each text begins, and at last where the last one ends: a read-only array."""
+
+    def to_list(self) -> list[str]:
+        """The texts as str."""
+
+    def __len__(self) -> int: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex, /) -> str: ...
+    @overload
+    def __getitem__(self, index: slice, /) -> TextBatch: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+    def __arrow_c_array__(self, requested_schema: Any = None) -> tuple[CapsuleType, CapsuleType]:
+        """The batch as Arrow's large_utf8, over the same memory.
+
+        A schema that is asked for is not heeded, as the protocol allows: the consumer casts.
+        """
 
 @final
 class TokenBatch:

@@ -122,3 +122,17 @@ def test_settings(default_tokenizer):
     assert settings["remove_extra_whitespaces"] is False
     assert (settings["engine"], settings["engine_reason"]) == ("fast", None)
     assert (settings["unk_id"], settings["bos_id"], settings["eos_id"]) == (0, 1, 2)
+
+
+def test_ints_of_all_kinds(default_tokenizer, ids):
+    """Lists of plain int go another way than the rest."""
+
+    class Int(int):
+        pass
+
+    assert default_tokenizer.decode([Int(id) for id in ids]) == TEXT
+    assert default_tokenizer.decode([ids[0], *(np.int16(id) if id < 2**15 else id for id in ids[1:])]) == TEXT
+    assert default_tokenizer.decode([True]) == default_tokenizer.decode([1])
+    for id in (-1, -(2**31), 2**31, 2**32, 2**63, -(2**63), 2**64, 10**30):
+        with pytest.raises(IndexError, match=f"id {id} at index 1"):
+            default_tokenizer.decode([5, id])

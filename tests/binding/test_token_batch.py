@@ -38,6 +38,14 @@ def test_arrays_share_memory_and_are_read_only(batch):
             array[0] = 7
 
 
+def test_lists_of_ids_small_and_large():
+    """The objects of ids are shared where that pays, which nobody may notice."""
+    chance = np.random.default_rng(1)
+    for limit, count in ((10, 3), (10, 1000), (32000, 100), (32000, 5000), (2**32, 5000)):
+        ids = chance.integers(0, limit, count, dtype=np.uint32)
+        assert TokenBatch(ids, [0, 1, count]).to_lists() == [ids[:1].tolist(), ids[1:].tolist()]
+
+
 def test_arrays_outlive_the_batch(default_tokenizer):
     arrays = [default_tokenizer.encode_batch(["Hello world"] * 1000).ids for _ in range(10)]
     gc.collect()
@@ -109,6 +117,22 @@ def test_padding_to_a_length(batch):
     assert batch.to_padded(3, "left")[0].tolist() == [[9, 1, 2], [9, 9, 9], [3, 4, 5]]
     assert batch.to_padded(6)[0].shape == (3, 6)
     assert batch.to_padded(0)[0].shape == (3, 0)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_of_many_lengths(side):
+    chance = np.random.default_rng(3)
+    lists = [chance.integers(0, 2**32, length) for length in chance.integers(0, 70, 3000)]
+    offsets = np.cumsum([0, *map(len, lists)])
+    ids, mask = TokenBatch(np.concatenate(lists), offsets).to_padded(max_length=64, side=side, pad_id=7)
+    for row, marks, full in zip(ids.tolist(), mask.tolist(), lists, strict=True):
+        kept = full[:64].tolist()
+        padding = 64 - len(kept)
+        expected = [7] * padding + kept if side == "left" else kept + [7] * padding
+        assert row == expected
+        assert marks == (
+            [0] * padding + [1] * len(kept) if side == "left" else [1] * len(kept) + [0] * padding
+        )
 
 
 def test_padding_of_nothing(batch):

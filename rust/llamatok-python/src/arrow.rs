@@ -1,5 +1,5 @@
 //! Arrow's C data interface, by PyCapsules: columns of strings and lists of ids come in, token
-//! lists go out, and no buffer is copied on the way.
+//! lists and texts go out, and no buffer is copied on the way.
 //!
 //! What a producer hands over is trusted as far as the interface demands it (pointers are valid,
 //! the last offset is the size of the data); every offset in between is checked as it is used.
@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow_array::ffi::{from_ffi_and_data_type, to_ffi};
 use arrow_array::ffi_stream::FFI_ArrowArrayStream;
-use arrow_array::{Array, LargeListArray, UInt32Array};
+use arrow_array::{Array, LargeListArray, LargeStringArray, UInt32Array};
 use arrow_buffer::{ArrowNativeType, OffsetBuffer};
 use arrow_data::ffi::FFI_ArrowArray;
 use arrow_data::ArrayData;
@@ -20,7 +20,8 @@ use pyo3::exceptions::{PyImportError, PyRuntimeError, PyTypeError, PyValueError}
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyCapsuleMethods, PyTuple};
 
-use crate::ids::{IdSource, Ragged};
+use crate::ids::IdSource;
+use crate::ragged::Ragged;
 
 const SCHEMA: &CStr = c"arrow_schema";
 const ARRAY: &CStr = c"arrow_array";
@@ -293,12 +294,26 @@ fn push_integers<T: ArrowNativeType + TryInto<TokenId> + std::fmt::Display>(
 }
 
 /// The capsules of `large_list<uint32>`, over the same memory.
-pub fn export<'py>(py: Python<'py>, lists: &Ragged) -> PyResult<Bound<'py, PyTuple>> {
+pub fn export_lists<'py>(py: Python<'py>, lists: &Ragged<TokenId>) -> PyResult<Bound<'py, PyTuple>> {
     let field = Arc::new(Field::new_list_field(DataType::UInt32, true));
-    let ids = Arc::new(UInt32Array::new(lists.ids.clone(), None));
+    let ids = Arc::new(UInt32Array::new(lists.values.clone(), None));
     let lists = LargeListArray::try_new(field, OffsetBuffer::new(lists.offsets.clone()), ids, None);
-    let (array, schema) =
-        lists.and_then(|lists| to_ffi(&lists.to_data())).map_err(|error| arrow_error(&error))?;
+    export(py, &lists.map_err(|error| arrow_error(&error))?.to_data())
+}
+
+/// The capsules of `large_utf8`, over the same memory.
+///
+/// # Safety
+/// Every row is UTF-8.
+pub unsafe fn export_texts<'py>(py: Python<'py>, texts: &Ragged<u8>) -> PyResult<Bound<'py, PyTuple>> {
+    let (offsets, bytes) = (OffsetBuffer::new(texts.offsets.clone()), texts.values.inner().clone());
+    // SAFETY: the offsets never fall and end with the number of bytes, and the caller vouches for UTF-8.
+    let texts = unsafe { LargeStringArray::new_unchecked(offsets, bytes, None) };
+    export(py, &texts.to_data())
+}
+
+fn export<'py>(py: Python<'py>, data: &ArrayData) -> PyResult<Bound<'py, PyTuple>> {
+    let (array, schema) = to_ffi(data).map_err(|error| arrow_error(&error))?;
     (PyCapsule::new_with_value(py, schema, SCHEMA)?, PyCapsule::new_with_value(py, array, ARRAY)?)
         .into_pyobject(py)
 }

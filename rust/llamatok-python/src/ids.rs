@@ -1,44 +1,23 @@
 //! Ids from Python: lists, tuples, other iterables, integer arrays of numpy, and whatever turns into
 //! them by `__array__` (tensors of torch among them).
 
-use arrow_buffer::ScalarBuffer;
 use llamatok::TokenId;
 use numpy::{PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyInt, PyList, PyMemoryView, PyString, PyTuple};
 
 use crate::arrow;
+use crate::ragged::Ragged;
 use crate::token_batch::TokenBatch;
 
-/// Several lists of ids, one after the other: list `i` is `ids[offsets[i]..offsets[i + 1]]`.
-///
-/// Whoever makes one sees to it that the offsets begin with 0, never fall, and end with the number
-/// of ids.
-#[derive(Clone)]
-pub struct Ragged {
-    pub ids: ScalarBuffer<TokenId>,
-    pub offsets: ScalarBuffer<i64>,
-}
-
-impl Ragged {
-    /// The number of lists.
-    pub fn len(&self) -> usize {
-        self.offsets.len() - 1
-    }
-
-    /// The ids of one list.
-    pub fn row(&self, index: usize) -> &[TokenId] {
-        &self.ids[self.offsets[index] as usize..self.offsets[index + 1] as usize]
-    }
-
-    /// The error about the first id that a vocabulary of this size does not have.
-    pub fn out_of_range(&self, vocab_size: usize) -> PyErr {
-        let position = self.ids.iter().position(|&id| id as usize >= vocab_size).unwrap_or(0);
-        let row = self.offsets.partition_point(|&offset| offset as usize <= position).saturating_sub(1);
-        let source = IdSource { row: Some(row), vocab_size: Some(vocab_size) };
-        source.out_of_range(self.ids[position], position - self.offsets[row] as usize)
-    }
+/// The error about the first of `lists`' ids that a vocabulary of this size does not have.
+pub fn out_of_range(lists: &Ragged<TokenId>, vocab_size: usize) -> PyErr {
+    let position = lists.values.iter().position(|&id| id as usize >= vocab_size).unwrap_or(0);
+    let row = lists.offsets.partition_point(|&offset| offset as usize <= position).saturating_sub(1);
+    let source = IdSource { row: Some(row), vocab_size: Some(vocab_size) };
+    source.out_of_range(lists.values[position], position - lists.offsets[row] as usize)
 }
 
 /// Where ids come from: what messages call them, and how many ids there are to be had.
@@ -125,7 +104,7 @@ pub fn extract_ids(ids: &Bound<'_, PyAny>, source: &IdSource) -> PyResult<Vec<To
 
 /// Several lists of ids, each as [`extract_ids`] takes them; or a `TokenBatch`, an array with two
 /// dimensions, or Arrow lists.
-pub fn extract_ragged(lists: &Bound<'_, PyAny>, vocab_size: usize) -> PyResult<Ragged> {
+pub fn extract_ragged(lists: &Bound<'_, PyAny>, vocab_size: usize) -> PyResult<Ragged<TokenId>> {
     if let Ok(batch) = lists.cast::<TokenBatch>() {
         return Ok(batch.get().ragged().clone());
     }
@@ -147,13 +126,13 @@ pub fn extract_ragged(lists: &Bound<'_, PyAny>, vocab_size: usize) -> PyResult<R
             offsets.push(ids.len() as i64);
         }
     }
-    Ok(Ragged { ids: ids.into(), offsets: offsets.into() })
+    Ok(Ragged { values: ids.into(), offsets: offsets.into() })
 }
 
 fn push_ids(ids: &Bound<'_, PyAny>, source: &IdSource, found: &mut Vec<TokenId>) -> PyResult<()> {
     if let Ok(list) = ids.cast::<PyList>() {
         found.reserve(list.len());
-        return push_items(list.iter().map(Ok), source, found);
+        return push_list(list, source, found);
     }
     if let Ok(tuple) = ids.cast::<PyTuple>() {
         found.reserve(tuple.len());
@@ -171,6 +150,30 @@ fn push_ids(ids: &Bound<'_, PyAny>, source: &IdSource, found: &mut Vec<TokenId>)
         )));
     };
     push_items(items, source, found)
+}
+
+/// Appends the ids of a list. Nearly all are small numbers of Python's own type, which need no more
+/// than one call each.
+fn push_list(list: &Bound<'_, PyList>, source: &IdSource, found: &mut Vec<TokenId>) -> PyResult<()> {
+    for (index, item) in list.iter().enumerate() {
+        let id = if item.is_exact_instance_of::<PyInt>() {
+            // SAFETY: `item` is an int; and where -1 stands for an error, that is taken away.
+            unsafe {
+                let id = ffi::PyLong_AsLong(item.as_ptr());
+                if id == -1 {
+                    ffi::PyErr_Clear();
+                }
+                TokenId::try_from(id).ok()
+            }
+        } else {
+            None
+        };
+        found.push(match id {
+            Some(id) => id,
+            None => source.id(&item, index)?,
+        });
+    }
+    Ok(())
 }
 
 fn push_items<'py>(

@@ -5,7 +5,9 @@
 mod arrow;
 mod error;
 mod ids;
+mod ragged;
 mod stream_decoder;
+mod text_batch;
 mod texts;
 mod token_batch;
 mod tokenizer;
@@ -17,6 +19,8 @@ mod _core {
     use crate::error::{ModelFormatError, TokenizerError, UnsupportedModelError};
     #[pymodule_export]
     use crate::stream_decoder::StreamDecoder;
+    #[pymodule_export]
+    use crate::text_batch::TextBatch;
     #[pymodule_export]
     use crate::token_batch::TokenBatch;
     #[pymodule_export]

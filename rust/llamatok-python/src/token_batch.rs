@@ -1,68 +1,40 @@
 //! `TokenBatch`: the ids of several texts in one piece of memory, shared with numpy and Arrow.
 
-use std::collections::HashMap;
+use std::mem::MaybeUninit;
+use std::slice::from_raw_parts_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use llamatok::vocabulary::MAX_PIECES;
 use llamatok::TokenId;
-use numpy::ndarray::{Array2, ArrayView1};
-use numpy::{Element, PyArray1, PyArray2, PyArrayMethods};
-use pyo3::exceptions::{
-    PyImportError, PyIndexError, PyMemoryError, PyOverflowError, PyTypeError, PyValueError,
-};
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
+use pyo3::exceptions::{PyImportError, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyInt, PyList, PySlice, PyTuple};
+use pyo3::types::{PyInt, PyList, PyTuple};
 use pyo3::IntoPyObjectExt;
 
 use crate::arrow;
-use crate::ids::{extract_ids, IdSource, Ragged};
+use crate::ids::{extract_ids, IdSource};
+use crate::ragged::{borrow_array, Ragged, Rows};
 
 /// The ids of several texts: those of text `i` are `ids[offsets[i]:offsets[i + 1]]`.
 #[pyclass(frozen, module = "llamatok")]
 pub struct TokenBatch {
-    lists: Ragged,
+    lists: Ragged<TokenId>,
     pad_id: Option<TokenId>,
 }
 
 impl TokenBatch {
     pub fn from_core(batch: llamatok::TokenBatch, pad_id: Option<TokenId>) -> Self {
-        Self { lists: Ragged { ids: batch.ids.into(), offsets: batch.offsets.into() }, pad_id }
+        Self { lists: Ragged { values: batch.ids.into(), offsets: batch.offsets.into() }, pad_id }
     }
 
-    pub fn ragged(&self) -> &Ragged {
+    pub fn ragged(&self) -> &Ragged<TokenId> {
         &self.lists
-    }
-
-    fn slice(&self, slice: &Bound<'_, PySlice>) -> PyResult<Self> {
-        let indices = slice.indices(self.lists.len() as isize)?;
-        let lists = if indices.step == 1 {
-            let first = self.lists.offsets[indices.start as usize];
-            let offsets = self.lists.offsets.slice(indices.start as usize, indices.slicelength + 1);
-            let ids = self.lists.ids.slice(first as usize, (offsets[indices.slicelength] - first) as usize);
-            Ragged { ids, offsets: offsets.iter().map(|offset| offset - first).collect() }
-        } else {
-            let (mut ids, mut offsets) = (Vec::new(), vec![0]);
-            for step in 0..indices.slicelength as isize {
-                ids.extend_from_slice(self.lists.row((indices.start + step * indices.step) as usize));
-                offsets.push(ids.len() as i64);
-            }
-            Ragged { ids: ids.into(), offsets: offsets.into() }
-        };
-        Ok(Self { lists, pad_id: self.pad_id })
     }
 }
 
 /// Ids and mask.
 type Rectangles<'py> = (Bound<'py, PyArray2<i64>>, Bound<'py, PyArray2<i64>>);
-
-/// A read-only array over memory that `owner` keeps alive.
-fn borrow_array<'py, T: Element>(slice: &[T], owner: &Bound<'py, TokenBatch>) -> Bound<'py, PyArray1<T>> {
-    // SAFETY: `slice` is memory of `owner`, a frozen object whose buffers are never replaced, moved
-    // or written to; the array holds a reference to `owner`, and is made read-only before anyone
-    // sees it.
-    let array = unsafe { PyArray1::borrow_from_array(&ArrayView1::from(slice), owner.clone().into_any()) };
-    array.readwrite().make_nonwriteable();
-    array
-}
 
 #[pymethods]
 impl TokenBatch {
@@ -70,26 +42,13 @@ impl TokenBatch {
     #[pyo3(signature = (ids, offsets, *, pad_id=None))]
     fn new(ids: &Bound<'_, PyAny>, offsets: &Bound<'_, PyAny>, pad_id: Option<TokenId>) -> PyResult<Self> {
         let ids = extract_ids(ids, &IdSource { row: None, vocab_size: None })?;
-        let offsets: Vec<i64> = match offsets.cast::<PyArray1<i64>>() {
-            Ok(offsets) => offsets.try_readonly()?.as_array().to_vec(),
-            Err(_) => offsets.try_iter()?.map(|offset| offset?.extract()).collect::<PyResult<_>>()?,
-        };
-        if offsets.first() != Some(&0)
-            || offsets.last() != Some(&(ids.len() as i64))
-            || offsets.windows(2).any(|pair| pair[0] > pair[1])
-        {
-            return Err(PyValueError::new_err(format!(
-                "offsets must begin with 0, never fall, and end with the number of ids: {}",
-                ids.len()
-            )));
-        }
-        Ok(Self { lists: Ragged { ids: ids.into(), offsets: offsets.into() }, pad_id })
+        Ok(Self { lists: Ragged::checked(ids, offsets, "ids")?, pad_id })
     }
 
     /// All ids, one text after the other: a read-only array of uint32 over the batch's memory.
     #[getter]
     fn ids<'py>(slf: &Bound<'py, Self>) -> Bound<'py, PyArray1<TokenId>> {
-        borrow_array(&slf.get().lists.ids, slf)
+        borrow_array(&slf.get().lists.values, slf)
     }
 
     /// Where each text begins, and at last where the last one ends: a read-only array of int64.
@@ -110,23 +69,10 @@ impl TokenBatch {
 
     fn __getitem__<'py>(slf: &Bound<'py, Self>, index: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let batch = slf.get();
-        if let Ok(slice) = index.cast::<PySlice>() {
-            return batch.slice(slice)?.into_bound_py_any(slf.py());
+        match batch.lists.get::<Self>(index)? {
+            Rows::One(row) => Ok(borrow_array(batch.lists.row(row), slf).into_any()),
+            Rows::Several(lists) => Self { lists, pad_id: batch.pad_id }.into_bound_py_any(slf.py()),
         }
-        let len = batch.lists.len();
-        let out_of_range =
-            || PyIndexError::new_err(format!("index {index} is out of range: the batch has {len} texts"));
-        let position: isize = index.extract().map_err(|error: PyErr| {
-            if error.is_instance_of::<PyOverflowError>(slf.py()) {
-                return out_of_range();
-            }
-            PyTypeError::new_err("a TokenBatch is indexed by integers and slices")
-        })?;
-        let row = if position < 0 { position + len as isize } else { position };
-        if row < 0 || row as usize >= len {
-            return Err(out_of_range());
-        }
-        Ok(borrow_array(batch.lists.row(row as usize), slf).into_any())
     }
 
     fn __iter__(slf: Py<Self>) -> TokenBatchIterator {
@@ -134,11 +80,11 @@ impl TokenBatch {
     }
 
     fn __eq__(&self, other: PyRef<'_, Self>) -> bool {
-        self.lists.ids == other.lists.ids && self.lists.offsets == other.lists.offsets
+        self.lists == other.lists
     }
 
     fn __repr__(&self) -> String {
-        format!("TokenBatch({} texts, {} ids)", self.lists.len(), self.lists.ids.len())
+        format!("TokenBatch({} texts, {} ids)", self.lists.len(), self.lists.values.len())
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -152,15 +98,8 @@ impl TokenBatch {
 
     /// The ids as lists of int, one a text.
     fn to_lists<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let lists = &self.lists;
-        // The same id is the same object throughout: 8 bytes an id instead of 40.
-        let mut ints: HashMap<TokenId, Bound<'py, PyInt>> = HashMap::new();
-        let mut int = |&id: &TokenId| {
-            let shared =
-                ints.entry(id).or_insert_with(|| id.into_pyobject(py).unwrap_or_else(|never| match never {}));
-            shared.clone()
-        };
-        let rows = (0..lists.len()).map(|row| PyList::new(py, lists.row(row).iter().map(&mut int)));
+        let mut ints = Ints::new(py, &self.lists.values);
+        let rows = self.lists.rows().map(|row| PyList::new(py, row.iter().map(|&id| ints.get(id))));
         PyList::new(py, rows.collect::<PyResult<Vec<_>>>()?)
     }
 
@@ -187,8 +126,7 @@ impl TokenBatch {
         let pad_id = pad_id.or(self.pad_id).ok_or_else(|| {
             PyValueError::new_err("the model has no padding token\nhint: name an id by `pad_id`")
         })?;
-        let (ids, mask) = py.detach(|| pad(&self.lists, max_length, left, pad_id))?;
-        Ok((PyArray2::from_owned_array(py, ids), PyArray2::from_owned_array(py, mask)))
+        pad(py, &self.lists, max_length, left, pad_id)
     }
 
     /// The ids and the offsets as tensors of int64, on the CPU.
@@ -201,7 +139,7 @@ impl TokenBatch {
             hint.set_cause(py, Some(error));
             hint
         })?;
-        let ids = PyArray1::from_iter(py, self.lists.ids.iter().map(|&id| i64::from(id)));
+        let ids = PyArray1::from_iter(py, self.lists.values.iter().map(|&id| i64::from(id)));
         let offsets = PyArray1::from_slice(py, &self.lists.offsets);
         Ok((torch.call_method1("from_numpy", (ids,))?, torch.call_method1("from_numpy", (offsets,))?))
     }
@@ -215,39 +153,82 @@ impl TokenBatch {
         requested_schema: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyTuple>> {
         let _ = requested_schema;
-        arrow::export(py, &self.lists)
+        arrow::export_lists(py, &self.lists)
     }
 }
 
-fn pad(
-    lists: &Ragged,
+/// Makes the objects of ids. The same id is the same object throughout, which takes less time to
+/// look up than to make, and 8 bytes an id instead of 40.
+struct Ints<'py> {
+    py: Python<'py>,
+    made: Vec<Option<Bound<'py, PyInt>>>,
+}
+
+impl<'py> Ints<'py> {
+    fn new(py: Python<'py>, ids: &[TokenId]) -> Self {
+        // Ids that no vocabulary has are made one by one; and so are few ids.
+        let size = ids.iter().max().map_or(0, |&id| id as usize + 1);
+        let size = if size <= MAX_PIECES.min(ids.len() * 16) { size } else { 0 };
+        Self { py, made: vec![None; size] }
+    }
+
+    fn get(&mut self, id: TokenId) -> Bound<'py, PyInt> {
+        let make = || id.into_pyobject(self.py).unwrap_or_else(|never| match never {});
+        match self.made.get_mut(id as usize) {
+            Some(int) => int.get_or_insert_with(make).clone(),
+            None => make(),
+        }
+    }
+}
+
+fn pad<'py>(
+    py: Python<'py>,
+    lists: &Ragged<TokenId>,
     max_length: Option<usize>,
     left: bool,
     pad_id: TokenId,
-) -> PyResult<(Array2<i64>, Array2<i64>)> {
+) -> PyResult<Rectangles<'py>> {
     let rows = lists.len();
-    let longest = || (0..rows).map(|row| lists.row(row).len()).max().unwrap_or(0);
-    let width = max_length.unwrap_or_else(longest);
-    let too_large = || PyMemoryError::new_err(format!("{rows} rows of {width} ids do not fit in memory"));
-    let size = rows.checked_mul(width).ok_or_else(too_large)?;
-    let filled = |value: i64| {
-        let mut cells = Vec::new();
-        cells.try_reserve_exact(size).map_err(|_| too_large())?;
-        cells.resize(size, value);
-        Ok::<_, PyErr>(cells)
+    let width = max_length.unwrap_or_else(|| lists.rows().map(<[_]>::len).max().unwrap_or(0));
+    let ids = rectangle(py, rows, width)?;
+    let mask = rectangle(py, rows, width)?;
+    let (id_cells, mask_cells) = (ids.data().cast(), mask.data().cast());
+    // SAFETY: the arrays are new, of this size, contiguous, and known to nobody else; they are kept
+    // until both slices are gone.
+    let (id_cells, mask_cells): (&mut [MaybeUninit<i64>], &mut [MaybeUninit<i64>]) = unsafe {
+        let size = rows * width;
+        (from_raw_parts_mut(id_cells, size), from_raw_parts_mut(mask_cells, size))
     };
-    let (mut ids, mut mask) = (filled(i64::from(pad_id))?, filled(0)?);
-    for row in 0..rows {
-        let list = lists.row(row);
-        let list = &list[..list.len().min(width)];
-        let start = row * width + if left { width - list.len() } else { 0 };
-        for (cell, &id) in ids[start..].iter_mut().zip(list) {
-            *cell = i64::from(id);
+    py.detach(|| {
+        if width == 0 {
+            return;
         }
-        mask[start..start + list.len()].fill(1);
-    }
-    let shaped = |cells| Array2::from_shape_vec((rows, width), cells).map_err(|_| too_large());
-    Ok((shaped(ids)?, shaped(mask)?))
+        let cells = id_cells.chunks_exact_mut(width).zip(mask_cells.chunks_exact_mut(width));
+        for (list, (ids, mask)) in lists.rows().zip(cells) {
+            let list = &list[..list.len().min(width)];
+            let padding = width - list.len();
+            let (start, end) = if left { (padding, width) } else { (0, list.len()) };
+            for (cell, &id) in ids[start..end].iter_mut().zip(list) {
+                cell.write(i64::from(id));
+            }
+            mask[start..end].fill(MaybeUninit::new(1));
+            let rest = if left { 0..start } else { end..width };
+            ids[rest.clone()].fill(MaybeUninit::new(i64::from(pad_id)));
+            mask[rest].fill(MaybeUninit::new(0));
+        }
+    });
+    Ok((ids, mask))
+}
+
+/// A new array, not filled yet.
+fn rectangle(py: Python<'_>, rows: usize, width: usize) -> PyResult<Bound<'_, PyArray2<i64>>> {
+    // By numpy's own function, whose errors are exceptions.
+    let array = py.import("numpy")?.call_method1("empty", ((rows, width), "int64")).map_err(|error| {
+        let too_large = PyMemoryError::new_err(format!("{rows} rows of {width} ids do not fit in memory"));
+        too_large.set_cause(py, Some(error));
+        too_large
+    })?;
+    Ok(array.cast_into()?)
 }
 
 /// Hands out the texts of a batch, one array after the other.

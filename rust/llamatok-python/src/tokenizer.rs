@@ -6,12 +6,13 @@ use llamatok::{EncodeOptions, ErrorKind, Piece, PieceKind, TokenId};
 use numpy::PyArray1;
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PyType};
 use pyo3::IntoPyObjectExt;
 
 use crate::error::{call_error, load_error};
-use crate::ids::{extract_id, extract_ids, extract_ragged, IdSource};
+use crate::ids::{extract_id, extract_ids, extract_ragged, out_of_range, IdSource};
 use crate::stream_decoder::StreamDecoder;
+use crate::text_batch::TextBatch;
 use crate::texts::{single_text, text_bytes, Texts};
 use crate::token_batch::TokenBatch;
 
@@ -190,22 +191,26 @@ impl Tokenizer {
         skip_special_tokens: bool,
         num_threads: Option<i64>,
     ) -> PyResult<Bound<'py, PyList>> {
+        self.decode_text_batch(ids, skip_special_tokens, num_threads)?.to_list(ids.py())
+    }
+
+    /// As `decode_batch`, with all texts in one piece of memory instead of a str for each.
+    #[pyo3(signature = (ids, *, skip_special_tokens=false, num_threads=None))]
+    fn decode_text_batch(
+        &self,
+        ids: &Bound<'_, PyAny>,
+        skip_special_tokens: bool,
+        num_threads: Option<i64>,
+    ) -> PyResult<TextBatch> {
         let (py, num_threads) = (ids.py(), thread_count(num_threads)?);
         let lists = extract_ragged(ids, self.vocab_size())?;
-        let texts = py
-            .detach(|| {
-                self.tokenizer.decode_batch(&lists.ids, &lists.offsets, skip_special_tokens, num_threads)
-            })
-            .map_err(|error| match error.kind() {
-                ErrorKind::IdOutOfRange => lists.out_of_range(self.vocab_size()),
-                _ => call_error(&error),
-            })?;
-        let texts: Vec<_> = texts
-            .offsets
-            .windows(2)
-            .map(|pair| PyString::from_bytes(py, &texts.bytes[pair[0] as usize..pair[1] as usize]))
-            .collect::<PyResult<_>>()?;
-        PyList::new(py, texts)
+        let decode =
+            || self.tokenizer.decode_batch(&lists.values, &lists.offsets, skip_special_tokens, num_threads);
+        let texts = py.detach(decode).map_err(|error| match error.kind() {
+            ErrorKind::IdOutOfRange => out_of_range(&lists, self.vocab_size()),
+            _ => call_error(&error),
+        })?;
+        Ok(TextBatch::from_core(texts))
     }
 
     /// A decoder for ids that arrive one after the other. `prefill` holds ids that were shown

@@ -3,6 +3,7 @@
 //! Threads live as long as a call: a pool would outlive a fork in the parent only, and leave the
 //! child waiting for threads that it does not have.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Mutex;
@@ -30,21 +31,26 @@ pub struct TextBatch {
 
 impl TokenBatch {
     /// Joins parts whose `offsets` hold the ends of their texts only.
-    pub(crate) fn concat(parts: Vec<Self>) -> Self {
-        let (ids, offsets) = concat(parts.into_iter().map(|part| (part.ids, part.offsets)).collect());
+    pub(crate) fn concat(parts: Vec<Self>, num_threads: Option<usize>) -> Self {
+        let parts = parts.into_iter().map(|part| (part.ids, part.offsets)).collect();
+        let (ids, offsets) = concat(parts, num_threads);
         Self { ids, offsets }
     }
 }
 
 impl TextBatch {
     /// Joins parts whose `offsets` hold the ends of their texts only.
-    pub(crate) fn concat(parts: Vec<Self>) -> Self {
-        let (bytes, offsets) = concat(parts.into_iter().map(|part| (part.bytes, part.offsets)).collect());
+    pub(crate) fn concat(parts: Vec<Self>, num_threads: Option<usize>) -> Self {
+        let parts = parts.into_iter().map(|part| (part.bytes, part.offsets)).collect();
+        let (bytes, offsets) = concat(parts, num_threads);
         Self { bytes, offsets }
     }
 }
 
-fn concat<T: Copy>(mut parts: Vec<(Vec<T>, Vec<i64>)>) -> (Vec<T>, Vec<i64>) {
+fn concat<T: Copy + Send>(
+    mut parts: Vec<(Vec<T>, Vec<i64>)>,
+    num_threads: Option<usize>,
+) -> (Vec<T>, Vec<i64>) {
     let mut offsets = Vec::with_capacity(parts.iter().map(|part| part.1.len()).sum::<usize>() + 1);
     offsets.push(0);
     let mut base = 0;
@@ -53,15 +59,68 @@ fn concat<T: Copy>(mut parts: Vec<(Vec<T>, Vec<i64>)>) -> (Vec<T>, Vec<i64>) {
         base += values.len() as i64;
     }
     let values = if parts.len() == 1 {
-        parts.swap_remove(0).0
-    } else {
-        let mut values = Vec::with_capacity(base as usize);
-        for (part, _) in parts {
-            values.extend_from_slice(&part);
+        let mut values = parts.swap_remove(0).0;
+        // Room in vain is not worth keeping, once it is the most of it.
+        if values.len() < values.capacity() / 2 {
+            values.shrink_to_fit();
         }
         values
+    } else {
+        join(parts.into_iter().map(|part| part.0).collect(), num_threads)
     };
     (values, offsets)
+}
+
+/// The least memory worth a thread to copy it, in bytes.
+const MIN_COPY_BYTES: usize = 1 << 20;
+
+/// Copies all parts into one piece of memory, which threads fill together: that is the first time
+/// that its pages are touched.
+fn join<T: Copy + Send>(parts: Vec<Vec<T>>, num_threads: Option<usize>) -> Vec<T> {
+    let len = parts.iter().map(Vec::len).sum();
+    let mut joined = with_capacity(len);
+    let mut room = &mut joined.spare_capacity_mut()[..len];
+    let mut jobs = Vec::with_capacity(parts.len());
+    for part in parts {
+        let (place, rest) = room.split_at_mut(part.len());
+        room = rest;
+        jobs.push((part, place));
+    }
+    let threads = thread_count(num_threads).min(len * size_of::<T>() / MIN_COPY_BYTES).min(jobs.len());
+    let jobs = Mutex::new(jobs.into_iter());
+    let next = || jobs.lock().ok().and_then(|mut jobs| jobs.next());
+    let copy = || {
+        while let Some((part, place)) = next() {
+            for (cell, value) in place.iter_mut().zip(part) {
+                *cell = MaybeUninit::new(value);
+            }
+        }
+    };
+    share(threads, copy);
+    // SAFETY: every part was copied to a place of its own size, by a thread that has ended, and the
+    // places make up the first `len` cells.
+    unsafe { joined.set_len(len) };
+    joined
+}
+
+/// The least memory that is asked for in large pages, in bytes: where nothing is known to be
+/// written at once, smaller amounts would get more than they use.
+const MIN_HUGE_BYTES: usize = 4 << 20;
+
+/// A vector that is about to be filled. The system is asked for large pages, where it has them: to
+/// get many small ones takes as long as it takes to decode ids into them.
+pub(crate) fn with_capacity<T>(capacity: usize) -> Vec<T> {
+    let vector = Vec::with_capacity(capacity);
+    #[cfg(target_os = "linux")]
+    if capacity.saturating_mul(size_of::<T>()) >= MIN_HUGE_BYTES {
+        const PAGE: usize = 4096;
+        let start = vector.as_ptr() as usize;
+        let (first, end) = (start.next_multiple_of(PAGE), (start + capacity * size_of::<T>()) / PAGE * PAGE);
+        // SAFETY: the advice concerns memory of `vector` only, and changes no byte of it. Where it is
+        // refused, nothing has happened.
+        unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE) };
+    }
+    vector
 }
 
 /// The least work worth a task of its own, in bytes of text.
@@ -129,17 +188,22 @@ pub(crate) fn run<T: Send>(
             }
         }
     };
+    share(threads, drain);
+    // Every index was taken by some thread, and all of them have ended.
+    slots.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect()
+}
+
+/// Runs `drain`, which works until nothing is left, on this thread and as many more as make up `threads`.
+fn share(threads: usize, drain: impl Fn() + Sync) {
     std::thread::scope(|scope| {
         for _ in 1..threads {
             // Where the system gives no more threads, the others do the work.
-            if std::thread::Builder::new().spawn_scoped(scope, drain).is_err() {
+            if std::thread::Builder::new().spawn_scoped(scope, &drain).is_err() {
                 break;
             }
         }
         drain();
     });
-    // Every index was taken by some thread, and all of them have ended.
-    slots.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect()
 }
 
 #[cfg(test)]
@@ -156,6 +220,31 @@ mod tests {
             assert_eq!(covered, (0..weights.len()).collect::<Vec<_>>());
         }
         assert_eq!(share_out_by(0, Some(2), |_| 0), vec![0..0]);
+    }
+
+    #[test]
+    fn parts_are_joined_in_order() {
+        for (count, len) in [(0, 5), (1, 5), (3, 0), (40, 100_000)] {
+            let parts: Vec<(Vec<u32>, Vec<i64>)> = (0..count)
+                .map(|part| {
+                    ((0..len).map(|index| part * len + index).collect(), vec![1.min(len.into()), len.into()])
+                })
+                .collect();
+            let (values, offsets) = concat(parts, Some(3));
+            assert_eq!(values, (0..count * len).collect::<Vec<_>>());
+            assert_eq!(offsets.len(), 2 * count as usize + 1);
+            assert_eq!(offsets.last(), Some(&i64::from(count * len)));
+            assert!(offsets.is_sorted());
+        }
+    }
+
+    #[test]
+    fn room_is_made_in_any_size() {
+        for bytes in [0, 1, MIN_HUGE_BYTES - 1, MIN_HUGE_BYTES, MIN_HUGE_BYTES + 4097] {
+            let mut vector = with_capacity(bytes);
+            vector.resize(bytes, 7u8);
+            assert!(vector.iter().all(|&byte| byte == 7));
+        }
     }
 
     #[test]

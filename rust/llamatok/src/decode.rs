@@ -10,13 +10,32 @@ use crate::model::Model;
 use crate::vocabulary::{parse_byte_piece, PieceKind, TokenId, SPACE_SYMBOL};
 use crate::{Error, Result};
 
-/// How far copies of short pieces may reach beyond their end.
-const COPY: usize = 16;
+/// The bytes of a slot. Short pieces are copied by slots: a copy of fixed size is several times as
+/// fast as one of the true length.
+const SLOT: usize = 16;
+
+/// The length of a piece that needs more than the copy of a slot.
+const SPECIAL: u8 = u8::MAX;
+
+/// How many slots are made room for at a time.
+const CHUNK: usize = 1024;
+
+/// How many bytes to make room for before ids are decoded: more than most texts take, so that the
+/// memory need not grow, and a chunk of slots beyond.
+pub(crate) fn room(ids: usize) -> usize {
+    ids * 5 + ids.min(CHUNK) * SLOT
+}
 
 /// What each id gives.
 #[derive(Debug)]
 pub(crate) struct DecodeTable {
-    /// The texts of all pieces, one after the other, and [`COPY`] bytes beyond.
+    /// The texts of pieces of at most [`SLOT`] bytes, with anything behind them.
+    slots: Vec<[u8; SLOT]>,
+    /// The true lengths of the texts in `slots`, as many as there are slots; [`SPECIAL`] for all pieces
+    /// that are no text, or a longer one. A byte piece below 0x80 is a text: whatever stands around it,
+    /// it is that character.
+    lens: Vec<u8>,
+    /// The texts of all pieces, one after the other.
     texts: Vec<u8>,
     entries: Vec<Entry>,
     unk_surface: Vec<u8>,
@@ -55,7 +74,7 @@ struct Position {
 impl DecodeTable {
     pub(crate) fn new(model: &Model) -> Self {
         let mut texts = Vec::new();
-        let entries = model
+        let entries: Vec<Entry> = model
             .vocabulary
             .pieces()
             .iter()
@@ -77,8 +96,10 @@ impl DecodeTable {
                 Entry { start, len: texts.len() as u32 - start, class }
             })
             .collect();
-        texts.resize(texts.len() + COPY, 0);
+        let (slots, lens) = entries.iter().map(|entry| slot(entry, &texts)).unzip();
         Self {
+            slots,
+            lens,
             texts,
             entries,
             unk_surface: model.unk_surface.clone().into_bytes(),
@@ -120,54 +141,122 @@ impl DecodeTable {
             }
         }
         position.has_text |= len > 0;
-        if len <= COPY {
-            // A copy of fixed size is several times as fast as one of the true length.
-            let end = out.len() + len;
-            out.extend_from_slice(&self.texts[start..start + COPY]);
-            out.truncate(end);
-        } else {
-            out.extend_from_slice(&self.texts[start..start + len]);
-        }
+        out.extend_from_slice(&self.texts[start..start + len]);
     }
 
     /// Appends the text of `ids` to `out`, as valid UTF-8.
     pub(crate) fn decode(&self, ids: &[TokenId], skip_special: bool, out: &mut Vec<u8>) -> Result<()> {
-        let mut position = self.start();
-        let mut run = Vec::new();
-        for index in 0..ids.len() {
-            let entry = self.entry(ids, index)?;
-            match entry.class {
-                Class::Byte(byte) => run.push(byte),
-                Class::Control | Class::Unknown if skip_special => {}
-                _ => {
-                    if !run.is_empty() {
-                        position.has_text = true;
-                        flush(&mut run, out);
-                    }
-                    self.piece(entry, &mut position, out);
-                }
-            }
-        }
-        flush(&mut run, out);
-        Ok(())
+        self.append(ids, skip_special, true, out)
     }
 
     /// Appends the bytes of `ids` to `out`: those of byte pieces as they are.
     pub(crate) fn decode_bytes(&self, ids: &[TokenId], skip_special: bool, out: &mut Vec<u8>) -> Result<()> {
+        self.append(ids, skip_special, false, out)
+    }
+
+    fn append(&self, ids: &[TokenId], skip_special: bool, as_text: bool, out: &mut Vec<u8>) -> Result<()> {
         let mut position = self.start();
-        for index in 0..ids.len() {
+        let mut index = 0;
+        while index < ids.len() {
+            if !position.at_start {
+                // Where a piece stands matters no more.
+                index += self.copy_slots(&ids[index..], out);
+                if index == ids.len() {
+                    break;
+                }
+            }
             let entry = self.entry(ids, index)?;
             match entry.class {
-                Class::Byte(byte) => {
-                    out.push(byte);
+                Class::Byte(_) => {
+                    index += self.byte_run(ids, index, skip_special, as_text, out)?;
                     position.has_text = true;
                 }
-                Class::Control | Class::Unknown if skip_special => {}
-                _ => self.piece(entry, &mut position, out),
+                Class::Control | Class::Unknown if skip_special => index += 1,
+                _ => {
+                    self.piece(entry, &mut position, out);
+                    index += 1;
+                }
             }
+            position.at_start &= !position.has_text;
         }
         Ok(())
     }
+
+    /// Appends the texts of `ids`, up to the first that is no slot's, and returns how many those are.
+    fn copy_slots(&self, ids: &[TokenId], out: &mut Vec<u8>) -> usize {
+        let mut copied = 0;
+        for chunk in ids.chunks(CHUNK) {
+            out.reserve(chunk.len() * SLOT);
+            let mut len = out.len();
+            let end = out.as_mut_ptr();
+            let first = copied;
+            for &id in chunk {
+                let Some(&piece_len) = self.lens.get(id as usize).filter(|&&len| len != SPECIAL) else {
+                    break;
+                };
+                // SAFETY: there are as many slots as lengths, so the id has a slot. Before this copy `len`
+                // has grown by at most SLOT for each id of the chunk before this one, so that SLOT more
+                // bytes are within the room that was made; nobody else has a reference to them.
+                unsafe {
+                    let slot = self.slots.as_ptr().add(id as usize).cast::<u8>();
+                    std::ptr::copy_nonoverlapping(slot, end.add(len), SLOT);
+                }
+                len += usize::from(piece_len);
+                copied += 1;
+            }
+            // SAFETY: `len` is within the room that was made, and all bytes before it have been written,
+            // since a text is not longer than its slot.
+            unsafe { out.set_len(len) };
+            if copied - first < chunk.len() {
+                break;
+            }
+        }
+        copied
+    }
+
+    /// Appends the run of byte pieces that begins at `index`, and returns how many ids it has.
+    fn byte_run(
+        &self,
+        ids: &[TokenId],
+        index: usize,
+        skip_special: bool,
+        as_text: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<usize> {
+        let start = out.len();
+        let mut end = index;
+        while end < ids.len() {
+            match self.entry(ids, end)?.class {
+                Class::Byte(byte) => out.push(byte),
+                Class::Control | Class::Unknown if skip_special => {}
+                _ => break,
+            }
+            end += 1;
+        }
+        if as_text && std::str::from_utf8(&out[start..]).is_err() {
+            let mut run = out.split_off(start);
+            flush(&mut run, out);
+        }
+        Ok(end - index)
+    }
+}
+
+/// The slot of a piece, and its length.
+fn slot(entry: &Entry, texts: &[u8]) -> ([u8; SLOT], u8) {
+    let mut slot = [0; SLOT];
+    let len = match entry.class {
+        Class::Text | Class::SpacedText if entry.len as usize <= SLOT => {
+            let text = &texts[entry.start as usize..][..entry.len as usize];
+            slot[..text.len()].copy_from_slice(text);
+            entry.len as u8
+        }
+        Class::Byte(byte @ ..0x80) => {
+            slot[0] = byte;
+            1
+        }
+        _ => SPECIAL,
+    };
+    (slot, len)
 }
 
 /// Appends a run of bytes as UTF-8, one U+FFFD for each byte that begins no valid sequence.

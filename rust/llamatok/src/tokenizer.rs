@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::batch::{self, TextBatch, TokenBatch};
 use crate::bpe::engine::{Engine, Worker};
-use crate::decode::{DecodeTable, StreamDecoder};
+use crate::decode::{self, DecodeTable, StreamDecoder};
 use crate::special::{Part, SpecialMatcher};
 use crate::{Error, Model, Result, TokenId};
 
@@ -123,15 +123,18 @@ impl Tokenizer {
         let tasks = batch::share_out(texts, num_threads);
         let parts = batch::run(&tasks, num_threads, |task| {
             self.inner.engine.with_worker(|worker| {
-                let mut part = TokenBatch::default();
-                for text in &texts[task.clone()] {
+                let texts = &texts[task.clone()];
+                let bytes: usize = texts.iter().map(|text| text.as_ref().len()).sum();
+                let ids = batch::with_capacity(bytes / 3 + texts.len());
+                let mut part = TokenBatch { ids, offsets: Vec::with_capacity(texts.len() + 1) };
+                for text in texts {
                     self.encode_with(worker, text.as_ref(), options, &mut part.ids)?;
                     part.offsets.push(part.ids.len() as i64);
                 }
                 Ok(part)
             })
         })?;
-        Ok(TokenBatch::concat(parts))
+        Ok(TokenBatch::concat(parts, num_threads))
     }
 
     /// The number of ids of each of several texts.
@@ -163,7 +166,7 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::IdOutOfRange`](crate::ErrorKind::IdOutOfRange).
     pub fn decode(&self, ids: &[TokenId], skip_special_tokens: bool) -> Result<String> {
-        let mut out = Vec::with_capacity(ids.len() * 4 + 16);
+        let mut out = Vec::with_capacity(decode::room(ids.len()));
         self.inner.decode_table.decode(ids, skip_special_tokens, &mut out)?;
         // The decoder gives valid UTF-8 (whole pieces and whole characters), so nothing is replaced.
         Ok(String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
@@ -174,7 +177,7 @@ impl Tokenizer {
     /// # Errors
     /// [`ErrorKind::IdOutOfRange`](crate::ErrorKind::IdOutOfRange).
     pub fn decode_bytes(&self, ids: &[TokenId], skip_special_tokens: bool) -> Result<Vec<u8>> {
-        let mut out = Vec::with_capacity(ids.len() * 4 + 16);
+        let mut out = Vec::with_capacity(decode::room(ids.len()));
         self.inner.decode_table.decode_bytes(ids, skip_special_tokens, &mut out)?;
         Ok(out)
     }
@@ -197,8 +200,9 @@ impl Tokenizer {
             offsets.windows(2).map(|pair| &ids[pair[0] as usize..pair[1] as usize]).collect();
         let tasks = batch::share_out_by(lists.len(), num_threads, |index| lists[index].len() * 4);
         let parts = batch::run(&tasks, num_threads, |task| {
-            let mut part = TextBatch::default();
-            part.bytes.reserve(lists[task.clone()].iter().map(|list| list.len()).sum::<usize>() * 4 + 16);
+            let ids: usize = lists[task.clone()].iter().map(|list| list.len()).sum();
+            let bytes = batch::with_capacity(decode::room(ids));
+            let mut part = TextBatch { bytes, offsets: Vec::with_capacity(task.len() + 1) };
             for index in task.clone() {
                 self.inner
                     .decode_table
@@ -208,7 +212,7 @@ impl Tokenizer {
             }
             Ok(part)
         })?;
-        Ok(TextBatch::concat(parts))
+        Ok(TextBatch::concat(parts, num_threads))
     }
 
     /// A decoder for ids that arrive one after the other.

@@ -1,0 +1,111 @@
+//! Ragged arrays: several rows in one piece of memory, and how Python gets at them.
+
+use arrow_buffer::{ArrowNativeType, ScalarBuffer};
+use numpy::ndarray::ArrayView1;
+use numpy::{Element, PyArray1, PyArrayMethods};
+use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PySlice;
+use pyo3::PyClass;
+
+/// Several rows, one after the other: row `i` is `values[offsets[i]..offsets[i + 1]]`.
+///
+/// Whoever makes one sees to it that the offsets begin with 0, never fall, and end with the number
+/// of values.
+#[derive(Clone, PartialEq)]
+pub struct Ragged<T: ArrowNativeType> {
+    pub values: ScalarBuffer<T>,
+    pub offsets: ScalarBuffer<i64>,
+}
+
+/// What an index names.
+pub enum Rows<T: ArrowNativeType> {
+    One(usize),
+    Several(Ragged<T>),
+}
+
+impl<T: ArrowNativeType> Ragged<T> {
+    /// From Python's arguments, which are checked.
+    pub fn checked(values: Vec<T>, offsets: &Bound<'_, PyAny>, called: &str) -> PyResult<Self> {
+        let offsets: Vec<i64> = match offsets.cast::<PyArray1<i64>>() {
+            Ok(offsets) => offsets.try_readonly()?.as_array().to_vec(),
+            Err(_) => offsets.try_iter()?.map(|offset| offset?.extract()).collect::<PyResult<_>>()?,
+        };
+        if offsets.first() != Some(&0)
+            || offsets.last() != Some(&(values.len() as i64))
+            || offsets.windows(2).any(|pair| pair[0] > pair[1])
+        {
+            return Err(PyValueError::new_err(format!(
+                "offsets must begin with 0, never fall, and end with the number of {called}: {}",
+                values.len()
+            )));
+        }
+        Ok(Self { values: values.into(), offsets: offsets.into() })
+    }
+
+    /// The number of rows.
+    pub fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// One row.
+    pub fn row(&self, index: usize) -> &[T] {
+        &self.values[self.offsets[index] as usize..self.offsets[index + 1] as usize]
+    }
+
+    /// All rows.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[T]> {
+        (0..self.len()).map(|index| self.row(index))
+    }
+
+    /// The row or the rows that `index` of a `C` names, as in a list.
+    pub fn get<C: PyClass>(&self, index: &Bound<'_, PyAny>) -> PyResult<Rows<T>> {
+        if let Ok(slice) = index.cast::<PySlice>() {
+            return self.slice(slice).map(Rows::Several);
+        }
+        let (py, len) = (index.py(), self.len());
+        let out_of_range =
+            || PyIndexError::new_err(format!("index {index} is out of range: the batch has {len} texts"));
+        let position: isize = index.extract().map_err(|error: PyErr| {
+            if error.is_instance_of::<PyOverflowError>(py) {
+                return out_of_range();
+            }
+            match py.get_type::<C>().name() {
+                Ok(name) => PyTypeError::new_err(format!("a {name} is indexed by integers and slices")),
+                Err(error) => error,
+            }
+        })?;
+        let row = if position < 0 { position + len as isize } else { position };
+        usize::try_from(row).ok().filter(|&row| row < len).map(Rows::One).ok_or_else(out_of_range)
+    }
+
+    fn slice(&self, slice: &Bound<'_, PySlice>) -> PyResult<Self> {
+        let indices = slice.indices(self.len() as isize)?;
+        if indices.step == 1 {
+            let first = self.offsets[indices.start as usize];
+            let offsets = self.offsets.slice(indices.start as usize, indices.slicelength + 1);
+            let values = self.values.slice(first as usize, (offsets[indices.slicelength] - first) as usize);
+            return Ok(Self { values, offsets: offsets.iter().map(|offset| offset - first).collect() });
+        }
+        let (mut values, mut offsets) = (Vec::new(), vec![0]);
+        for step in 0..indices.slicelength as isize {
+            values.extend_from_slice(self.row((indices.start + step * indices.step) as usize));
+            offsets.push(values.len() as i64);
+        }
+        Ok(Self { values: values.into(), offsets: offsets.into() })
+    }
+}
+
+/// A read-only array over memory that `owner` keeps alive: `slice` must be memory of `owner`, which
+/// must never replace, move or write to it.
+pub fn borrow_array<'py, T: Element, C: PyClass<Frozen = pyo3::pyclass::boolean_struct::True>>(
+    slice: &[T],
+    owner: &Bound<'py, C>,
+) -> Bound<'py, PyArray1<T>> {
+    // SAFETY: the callers are the batches, which are frozen and hold their memory in shared buffers
+    // that nobody writes to; the array holds a reference to `owner`, and is made read-only before
+    // anyone sees it.
+    let array = unsafe { PyArray1::borrow_from_array(&ArrayView1::from(slice), owner.clone().into_any()) };
+    array.readwrite().make_nonwriteable();
+    array
+}
