@@ -146,6 +146,8 @@ def _first_character(data: bytes) -> int | None:
         except UnicodeDecodeError:
             continue
         return width
+    if data[0] == 0xED and data[1:2] >= b"\xa0":
+        return 0  # a surrogate, which Python's incremental decoder waits for the end of
     try:
         codecs.getincrementaldecoder("utf-8")().decode(data)
     except UnicodeDecodeError:
