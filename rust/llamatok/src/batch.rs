@@ -128,12 +128,7 @@ const MIN_TASK_BYTES: usize = 64 << 10;
 /// The most work in one task, so that threads end at about the same time.
 const MAX_TASK_BYTES: usize = 4 << 20;
 
-/// Texts in tasks of about the same number of bytes, in order.
-pub(crate) fn share_out<T: AsRef<[u8]>>(texts: &[T], num_threads: Option<usize>) -> Vec<Range<usize>> {
-    share_out_by(texts.len(), num_threads, |index| texts[index].as_ref().len())
-}
-
-/// As [`share_out`], for `count` items of `weight(index)` bytes.
+/// `count` items of `weight(index)` bytes, in tasks of about the same number of bytes, in order.
 pub(crate) fn share_out_by(
     count: usize,
     num_threads: Option<usize>,

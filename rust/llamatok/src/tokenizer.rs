@@ -30,6 +30,17 @@ pub struct CacheInfo {
     pub used_bytes: usize,
 }
 
+/// A text, or a part of one that is encoded by itself.
+#[derive(Debug)]
+struct Slice<'a> {
+    text: &'a [u8],
+    begins_text: bool,
+    ends_text: bool,
+}
+
+/// The least length of the parts of a text, in bytes.
+const SLICE_BYTES: usize = 512 << 10;
+
 /// A tokenizer. Immutable and shareable among threads; clones share everything.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
@@ -120,16 +131,19 @@ impl Tokenizer {
         num_threads: Option<usize>,
     ) -> Result<TokenBatch> {
         self.check(options)?;
-        let tasks = batch::share_out(texts, num_threads);
+        let slices = self.slices(texts, options, num_threads);
+        let tasks = batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.len());
         let parts = batch::run(&tasks, num_threads, |task| {
             self.inner.engine.with_worker(|worker| {
-                let texts = &texts[task.clone()];
-                let bytes: usize = texts.iter().map(|text| text.as_ref().len()).sum();
-                let ids = batch::with_capacity(bytes / 3 + texts.len());
-                let mut part = TokenBatch { ids, offsets: Vec::with_capacity(texts.len() + 1) };
-                for text in texts {
-                    self.encode_with(worker, text.as_ref(), options, &mut part.ids)?;
-                    part.offsets.push(part.ids.len() as i64);
+                let slices = &slices[task.clone()];
+                let bytes: usize = slices.iter().map(|slice| slice.text.len()).sum();
+                let ids = batch::with_capacity(bytes / 3 + slices.len());
+                let mut part = TokenBatch { ids, offsets: Vec::with_capacity(slices.len() + 1) };
+                for slice in slices {
+                    self.encode_slice(worker, slice, options, &mut part.ids)?;
+                    if slice.ends_text {
+                        part.offsets.push(part.ids.len() as i64);
+                    }
                 }
                 Ok(part)
             })
@@ -148,16 +162,30 @@ impl Tokenizer {
         num_threads: Option<usize>,
     ) -> Result<Vec<i64>> {
         self.check(options)?;
-        let tasks = batch::share_out(texts, num_threads);
+        let slices = self.slices(texts, options, num_threads);
+        let tasks = batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.len());
         let parts = batch::run(&tasks, num_threads, |task| {
             self.inner.engine.with_worker(|worker| {
-                texts[task.clone()]
-                    .iter()
-                    .map(|text| Ok(self.count_with(worker, text.as_ref(), options)? as i64))
-                    .collect::<Result<Vec<i64>>>()
+                let mut ids = std::mem::take(&mut worker.ids);
+                let count = |slice: &Slice<'_>| {
+                    ids.clear();
+                    self.encode_slice(worker, slice, options, &mut ids)?;
+                    Ok(ids.len() as i64)
+                };
+                let counts = slices[task.clone()].iter().map(count).collect::<Result<Vec<i64>>>();
+                worker.ids = ids;
+                counts
             })
         })?;
-        Ok(parts.concat())
+        let mut counts = Vec::with_capacity(texts.len());
+        let mut text_count = 0;
+        for (slice, count) in slices.iter().zip(parts.into_iter().flatten()) {
+            text_count += count;
+            if slice.ends_text {
+                counts.push(std::mem::take(&mut text_count));
+            }
+        }
+        Ok(counts)
     }
 
     /// The text of ids, as SentencePiece's `DecodeIds`. With `skip_special_tokens`, control and
@@ -234,6 +262,47 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// Texts, the long ones cut so that several threads can share them.
+    fn slices<'a, T: AsRef<[u8]>>(
+        &self,
+        texts: &'a [T],
+        options: &EncodeOptions,
+        num_threads: Option<usize>,
+    ) -> Vec<Slice<'a>> {
+        let mut slices = Vec::with_capacity(texts.len());
+        let cut = num_threads != Some(1) && !options.parse_special;
+        for text in texts {
+            let text = text.as_ref();
+            let mut start = 0;
+            while cut && text.len() - start >= 2 * SLICE_BYTES {
+                let range = start + SLICE_BYTES..start + 2 * SLICE_BYTES;
+                let Some(end) = self.inner.engine.find_cut(text, range) else { break };
+                slices.push(Slice { text: &text[start..end], begins_text: start == 0, ends_text: false });
+                start = end;
+            }
+            slices.push(Slice { text: &text[start..], begins_text: start == 0, ends_text: true });
+        }
+        slices
+    }
+
+    fn encode_slice(
+        &self,
+        worker: &mut Worker,
+        slice: &Slice<'_>,
+        options: &EncodeOptions,
+        ids: &mut Vec<TokenId>,
+    ) -> Result<()> {
+        if slice.begins_text {
+            let options = EncodeOptions { add_eos: options.add_eos && slice.ends_text, ..*options };
+            return self.encode_with(worker, slice.text, &options, ids);
+        }
+        self.inner.engine.encode_rest(worker, slice.text, ids)?;
+        if options.add_eos && slice.ends_text {
+            ids.extend(self.model().eos_id);
+        }
+        Ok(())
+    }
+
     fn encode_with(
         &self,
         worker: &mut Worker,
@@ -277,5 +346,69 @@ impl Tokenizer {
         let count = ids.len();
         worker.ids = ids;
         result.map(|()| count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ModelFormat, NormalizerSettings, Piece, PieceKind, Vocabulary};
+
+    fn tokenizer() -> Tokenizer {
+        let piece = |text: &str, kind, score| Piece { text: text.into(), score, kind };
+        let mut pieces = vec![
+            piece("<unk>", PieceKind::Unknown, 0.0),
+            piece("<s>", PieceKind::Control, 0.0),
+            piece("</s>", PieceKind::Control, 0.0),
+        ];
+        for (score, text) in
+            ["▁a", "ab", "▁ab", "ba", "中文", "▁▁", "▁", "a", "b", "中", "文"].iter().enumerate()
+        {
+            pieces.push(piece(text, PieceKind::Normal, if *text == "▁▁" { -1e9 } else { -(score as f32) }));
+        }
+        Tokenizer::new(
+            Model {
+                format: ModelFormat::SentencePiece,
+                vocabulary: Vocabulary::new(pieces, false).unwrap(),
+                normalizer: NormalizerSettings {
+                    name: "identity".into(),
+                    precompiled_charsmap: Vec::new(),
+                    add_dummy_prefix: true,
+                    remove_extra_whitespaces: false,
+                    escape_whitespaces: true,
+                    treat_whitespace_as_suffix: false,
+                },
+                unk_surface: " ⁇ ".into(),
+                bos_id: Some(1),
+                eos_id: Some(2),
+                pad_id: None,
+                add_bos: None,
+                add_eos: None,
+                metadata: Vec::new(),
+                serialized: Vec::new(),
+            },
+            None,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_long_text_is_shared_out_with_the_same_ids() {
+        let tokenizer = tokenizer();
+        assert_eq!(tokenizer.general_because(), None);
+        let options = EncodeOptions { add_bos: true, add_eos: true, parse_special: false };
+        for part in ["ab  ba  a▁ b", "中a文文中文", "abab", "  ", "\u{FFFD}中", "x▁ ▁ y"] {
+            let texts = [part.repeat(3 * SLICE_BYTES / part.len() + 7), "ab".into(), String::new()];
+            let mut shared_out = texts.clone().map(String::into_bytes);
+            // Bytes that are no UTF-8, among others at the very place of a cut.
+            shared_out[0].splice(SLICE_BYTES..SLICE_BYTES + 1, *b"\xE2\x96\xFF");
+            for texts in [texts.map(String::into_bytes), shared_out] {
+                let expected = tokenizer.encode_batch(&texts, &options, Some(1)).unwrap();
+                let shared_out = tokenizer.encode_batch(&texts, &options, Some(3)).unwrap();
+                assert!(expected == shared_out, "{part:?}");
+                let lens: Vec<i64> = expected.offsets.windows(2).map(|ends| ends[1] - ends[0]).collect();
+                assert_eq!(lens, tokenizer.count_batch(&texts, &options, Some(3)).unwrap());
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Text to ids: normalizes, and merges by the quickest way that the vocabulary allows.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::cache::{self, Cache};
@@ -100,6 +101,38 @@ impl Engine {
         result
     }
 
+    /// A place in `range` where `text` may be cut in two, the second of which is then encoded by
+    /// [`encode_rest`](Self::encode_rest); `None` where there is none, or the model does not allow it.
+    pub(crate) fn find_cut(&self, text: &[u8], range: Range<usize>) -> Option<usize> {
+        match &self.path {
+            Path::Fast(fast) if self.is_plain() => fast.find_cut(text, range),
+            _ => None,
+        }
+    }
+
+    /// Whether text needs neither a normalizer nor a search for user-defined symbols.
+    fn is_plain(&self) -> bool {
+        self.normalizer.is_identity() && self.user_defined.is_none()
+    }
+
+    /// Appends the ids of what follows a cut that [`find_cut`](Self::find_cut) gave.
+    pub(crate) fn encode_rest(&self, worker: &mut Worker, text: &[u8], ids: &mut Vec<TokenId>) -> Result<()> {
+        match &self.path {
+            Path::Fast(fast) if self.is_plain() => {
+                fast.encode(self.scratch(&mut worker.fast), &to_valid_utf8(text), false, ids);
+                Ok(())
+            }
+            _ => self.encode(worker, text, ids),
+        }
+    }
+
+    fn scratch<'a>(&self, scratch: &'a mut Option<FastScratch>) -> &'a mut FastScratch {
+        scratch.get_or_insert_with(|| {
+            let cache = self.cache.get_or_init(|| Cache::new(self.cache_bytes));
+            FastScratch::new(cache.clone())
+        })
+    }
+
     /// Appends the ids of `text`, UTF-8 in which each byte that begins no valid sequence counts as U+FFFD.
     pub(crate) fn encode(&self, worker: &mut Worker, text: &[u8], ids: &mut Vec<TokenId>) -> Result<()> {
         let Worker { normalized, general, fast: scratch, .. } = worker;
@@ -113,11 +146,8 @@ impl Engine {
                 return merger.encode(&text, general, &mut Emitter::new(vocabulary, ids));
             }
         };
-        let scratch = scratch.get_or_insert_with(|| {
-            let cache = self.cache.get_or_init(|| Cache::new(self.cache_bytes));
-            FastScratch::new(cache.clone())
-        });
-        if self.normalizer.is_identity() && self.user_defined.is_none() {
+        let scratch = self.scratch(scratch);
+        if self.is_plain() {
             let prefix = self.normalizer.settings().add_dummy_prefix && !text.is_empty();
             fast.encode(scratch, &to_valid_utf8(text), prefix, ids);
             return Ok(());

@@ -6,6 +6,7 @@
 //! keys and hashes are made and the buckets of the cache asked for, and only then looked at, so that
 //! memory is waited for once a batch and not once a unit.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::cache::{Cache, Cells, Handle, LongKey, ShortKey, Tables, LONG, SHORT};
@@ -140,28 +141,36 @@ impl FastMerger {
             return text.len();
         }
         let bytes = text.as_bytes();
-        // A literal `▁` before the space would belong to the run; its last byte tells enough.
-        let begins_run = |index: usize| bytes[index] == b' ' && !matches!(bytes[index - 1], b' ' | 0x81);
-        if let Some(index) = (PART / 2..PART).rev().find(|&index| begins_run(index)) {
+        if let Some(index) = (PART / 2..PART).rev().find(|&index| begins_run(bytes, index)) {
             return index;
         }
-        let adjacency = || self.adjacency.get_or_init(|| Adjacency::new(&self.model.vocabulary));
-        let is_space = |c: char| matches!(c, ' ' | '▁');
-        let may_cut = |index: usize| {
-            let (left, right) = text.split_at(index);
-            match (left.chars().next_back(), right.chars().next()) {
-                (Some(left), Some(right)) => {
-                    !is_space(left) && !is_space(right) && !adjacency().contains(left, right)
-                }
-                _ => false,
-            }
-        };
         (PART / 2..PART)
             .rev()
-            .chain(PART..text.len())
-            .filter(|&index| text.is_char_boundary(index))
-            .find(|&index| may_cut(index) || begins_run(index))
-            .unwrap_or(text.len())
+            .chain(PART..bytes.len())
+            .find(|&index| begins_run(bytes, index) || self.may_cut(bytes, index))
+            .unwrap_or(bytes.len())
+    }
+
+    /// The first place in `range` where `text` may be cut in two that are encoded by themselves: a run of
+    /// spaces rather than another one. (Where unknown characters are fused, the two sides of another
+    /// one might share an id.)
+    pub(crate) fn find_cut(&self, text: &[u8], mut range: Range<usize>) -> Option<usize> {
+        let run = range.clone().find(|&index| begins_run(text, index));
+        run.or_else(|| range.find(|&index| self.fused_id.is_none() && self.may_cut(text, index)))
+    }
+
+    /// Whether `text` may be cut at `index` by the rule of [`cuts`](super::cuts); `false` where that is
+    /// not between two characters, or one of them is a space.
+    fn may_cut(&self, text: &[u8], index: usize) -> bool {
+        let first = |bytes: &[u8]| bytes.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
+        let before = (1..=index.min(4)).find_map(|len| std::str::from_utf8(&text[index - len..index]).ok());
+        let after = first(&text[index..text.len().min(index + 4)]);
+        let (Some(left), Some(right)) = (before.and_then(|text| text.chars().next()), after) else {
+            return false;
+        };
+        let is_space = |c: char| matches!(c, ' ' | '▁');
+        let adjacency = self.adjacency.get_or_init(|| Adjacency::new(&self.model.vocabulary));
+        !is_space(left) && !is_space(right) && !adjacency.contains(left, right)
     }
 
     fn encode_buffer(&self, scratch: &mut FastScratch, out: &mut Vec<TokenId>) {
@@ -288,6 +297,12 @@ fn keep<const WIDE: bool>(
             tables.long.insert(&LongKey::new(text, start, len), cells);
         }
     }
+}
+
+/// Whether a run of spaces begins at `index`, which is not 0. A literal `▁` before it would belong to the
+/// run; its last byte tells enough.
+fn begins_run(text: &[u8], index: usize) -> bool {
+    text[index] == SPACE && !matches!(text[index - 1], SPACE | 0x81)
 }
 
 /// Appends `text` to `buffer`, with each `▁` as a space.
