@@ -17,6 +17,7 @@ use super::runs::{run_len, Runs};
 use super::scan::{Level, Scanner, BLOCK};
 use super::words::{Reason, WordMerger, WordScratch, SPACE};
 use crate::model::Model;
+use crate::normalize::to_valid_utf8;
 use crate::vocabulary::{PieceKind, TokenId, SPACE_SYMBOL};
 
 /// Units that are looked up together.
@@ -250,11 +251,8 @@ impl FastMerger {
         if unit[0] == SPACE && unit.iter().all(|&byte| byte == SPACE) {
             self.runs.encode(unit.len(), merged);
         } else {
-            match std::str::from_utf8(unit) {
-                Ok(unit) => self.words.encode(unit, words, merged),
-                // Never, since units are cut between characters of valid text; but this way does not ask.
-                Err(_) => self.words.encode_long(unit, words, merged),
-            }
+            // Units are cut between characters of valid text, so this borrows.
+            self.words.encode(&to_valid_utf8(unit), words, merged);
         }
     }
 

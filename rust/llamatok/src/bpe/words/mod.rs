@@ -40,9 +40,16 @@
 //! `c` must have a lower rank, since of equal ranks the left one is first; if it was of `b`, a lower
 //! or the same rank.
 
+mod long;
+mod pairs;
+mod short;
+
 use super::trie::Trie;
 use super::Map;
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary};
+pub(crate) use long::WordScratch;
+use pairs::PairTable;
+use short::Row;
 
 /// A character or a reachable word piece: the characters first, then the pieces by rank.
 type Symbol = u32;
@@ -69,41 +76,14 @@ pub(crate) struct WordMerger {
 
 const NO_SYMBOL: Symbol = Symbol::MAX;
 
-/// The most characters of a word that is merged merge by merge.
-const SHORT: usize = 32;
-const PLACE_BITS: u32 = 5;
-const _: () = assert!(SHORT == 1 << PLACE_BITS && SYMBOL_BITS + PLACE_BITS < 32 && SHORT * 4 < 256);
-const NO_MERGE: i32 = i32::MAX;
+/// The most symbols that the tables have room for.
+const MAX_SYMBOLS: usize = 1 << 21;
 
 /// What a character that is no piece becomes.
 #[derive(Debug)]
 enum Unknown {
     Bytes(Box<[TokenId; 256]>),
     Piece(TokenId),
-}
-
-/// Buffers that calls share.
-#[derive(Debug, Default)]
-pub(crate) struct WordScratch {
-    stack: Vec<Symbol>,
-    /// A bit for each position that no stable sequence goes on from.
-    dead: Vec<u64>,
-    memo: Memo,
-}
-
-/// Pairs of symbols that have been looked at, the latest at each place, and whether they are stable:
-/// the left symbol in the upper half, the right one below, and the answer in the top bit.
-#[derive(Debug)]
-struct Memo(Box<[u64; 1 << MEMO_BITS]>);
-
-const MEMO_BITS: u32 = 13;
-const STABLE: u64 = 1 << 63;
-
-impl Default for Memo {
-    fn default() -> Self {
-        // No symbol is as large as these.
-        Self(Box::new([u64::MAX; 1 << MEMO_BITS]))
-    }
 }
 
 /// Why a vocabulary cannot be served by the linear merger; for people who wonder.
@@ -229,20 +209,6 @@ impl WordMerger {
         self.pairs.get(left, right).is_none() && self.meet(left, right)
     }
 
-    /// [`stable`](Self::stable), from memory where it is there.
-    #[inline]
-    fn stable_memo(&self, left: Symbol, right: Symbol, memo: &mut Memo) -> bool {
-        let pair = u64::from(left) << 32 | u64::from(right);
-        let place = (PairTable::hash(left, right) >> (64 - MEMO_BITS)) as usize;
-        let known = memo.0[place];
-        if known & !STABLE == pair {
-            return known & STABLE != 0;
-        }
-        let stable = self.stable(left, right);
-        memo.0[place] = pair | if stable { STABLE } else { 0 };
-        stable
-    }
-
     /// Whether BPE, on the texts of the two, makes the two: see the module's account of stability.
     #[inline]
     fn meet(&self, left: Symbol, right: Symbol) -> bool {
@@ -272,74 +238,35 @@ impl WordMerger {
     /// Appends the ids of `text`: a word, with spaces as U+0020 and no two of them in a row.
     pub(crate) fn encode(&self, text: &str, scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
         if !self.encode_short(text, out) {
-            self.encode_long(text.as_bytes(), scratch, out);
+            self.encode_long(text, scratch, out);
         }
     }
 
-    /// Appends the ids of a text of at most [`SHORT`] characters, all in the basic plane, by doing merge
-    /// after merge; or returns `false`.
+    /// Appends the ids of a text of at most [`short::LEN`] characters, all in the basic plane, by doing
+    /// merge after merge; or returns `false`.
     fn encode_short(&self, text: &str, out: &mut Vec<TokenId>) -> bool {
-        let mut symbols = [NO_SYMBOL; SHORT];
-        let mut starts = [0u8; SHORT + 1];
-        let mut len = 0;
-        for (start, c) in text.char_indices() {
-            let Some(&symbol) = self.basic_plane.get(c as usize) else { return false };
-            if len == SHORT {
-                return false;
-            }
-            symbols[len] = symbol;
-            starts[len] = start as u8;
-            len += 1;
-        }
-        starts[len] = text.len() as u8;
-        // For each symbol that another one follows: what the two merge into, and the place of the first
-        // one below it, so that the least of them is the next merge to do.
-        let mut merges = [NO_MERGE; SHORT];
-        let merge = |left: Symbol, right: Symbol, place: usize| {
-            if left == NO_SYMBOL || right == NO_SYMBOL {
-                return NO_MERGE;
-            }
-            self.pairs
-                .get(left, right)
-                .map_or(NO_MERGE, |product| (product << PLACE_BITS) as i32 | place as i32)
-        };
-        let mut next: [u8; SHORT] = std::array::from_fn(|place| place as u8 + 1);
-        let mut prev: [u8; SHORT] = std::array::from_fn(|place| (place as u8).wrapping_sub(1));
-        for place in 1..len {
-            merges[place - 1] = merge(symbols[place - 1], symbols[place], place - 1);
-        }
-        let lanes = len.next_multiple_of(8).min(SHORT);
-        loop {
-            let least = merges[..lanes].iter().fold(NO_MERGE, |least, &merge| least.min(merge));
-            if least == NO_MERGE {
-                break;
-            }
-            let (product, place) = ((least >> PLACE_BITS) as Symbol, least as usize % SHORT);
-            let right = usize::from(next[place]);
-            let after = usize::from(next[right]);
-            symbols[place] = product;
-            next[place] = after as u8;
-            merges[right] = NO_MERGE;
-            merges[place] = NO_MERGE;
-            if after < len {
-                prev[after] = place as u8;
-                merges[place] = merge(product, symbols[after], place);
-            }
-            if place > 0 {
-                let before = usize::from(prev[place]);
-                merges[before] = merge(symbols[before], product, before);
+        let mut row = Row::default();
+        for c in text.chars() {
+            match self.basic_plane.get(c as usize) {
+                Some(&symbol) if row.len() < short::LEN => row.push(symbol),
+                _ => return false,
             }
         }
-        let mut place = 0;
-        while place < len {
-            match self.ids.get(symbols[place] as usize) {
-                Some(&id) => out.push(id),
-                None => self.unknown(
-                    &text.as_bytes()[usize::from(starts[place])..usize::from(starts[place + 1])],
-                    out,
-                ),
-            }
-            place = usize::from(next[place]);
+        row.merge(&self.pairs);
+        let mut rest = text;
+        for symbol in row.symbols() {
+            let len = match self.ids.get(symbol as usize) {
+                Some(&id) => {
+                    out.push(id);
+                    self.extents[symbol as usize].0 as usize
+                }
+                None => {
+                    let len = rest.chars().next().map_or(0, char::len_utf8);
+                    self.unknown(&rest.as_bytes()[..len], out);
+                    len
+                }
+            };
+            rest = &rest[len..];
         }
         true
     }
@@ -350,158 +277,11 @@ impl WordMerger {
             Unknown::Piece(id) => out.push(*id),
         }
     }
-
-    /// Appends the ids of a text of any length.
-    pub(crate) fn encode_long(&self, text: &[u8], scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
-        let WordScratch { stack, dead, memo } = scratch;
-        let mut start = 0;
-        // The first part ends before a character that is no piece; what follows is on its own.
-        while start < text.len() {
-            let end = start + self.encode_known(&text[start..], stack, dead, memo);
-            out.extend(stack.iter().map(|&symbol| self.ids[symbol as usize]));
-            start = end;
-            if start < text.len() {
-                let len = char_len(text[start]).min(text.len() - start);
-                self.unknown(&text[start..start + len], out);
-                start += len;
-            }
-        }
-    }
-
-    /// Leaves on `stack` the symbols of `text` up to its first character that is no piece, and returns
-    /// where that is. No piece holds such a character, so the symbols before it do not depend on it.
-    fn encode_known(
-        &self,
-        text: &[u8],
-        stack: &mut Vec<Symbol>,
-        dead: &mut Vec<u64>,
-        memo: &mut Memo,
-    ) -> usize {
-        stack.clear();
-        dead.clear();
-        let mut position = 0;
-        let Some(mut candidate) = self.trie.longest_prefix(text) else { return 0 };
-        loop {
-            let (len, shorter) = self.extents[candidate as usize];
-            let end = position + len as usize;
-            let fits = !is_dead(dead, end)
-                && stack.last().is_none_or(|&previous| self.stable_memo(previous, candidate, memo));
-            if fits {
-                stack.push(candidate);
-                position = end;
-                match self.trie.longest_prefix(&text[position..]) {
-                    Some(next) => candidate = next,
-                    None => return position,
-                }
-                continue;
-            }
-            candidate = shorter;
-            while candidate == NO_SYMBOL {
-                // BPE does something with every text, so this ends before the stack is empty.
-                let Some(last) = stack.pop() else { return position };
-                mark_dead(dead, position);
-                let (len, shorter) = self.extents[last as usize];
-                position -= len as usize;
-                candidate = shorter;
-            }
-        }
-    }
-}
-
-fn is_dead(dead: &[u64], position: usize) -> bool {
-    dead.get(position / 64).is_some_and(|bits| bits >> (position % 64) & 1 == 1)
-}
-
-fn mark_dead(dead: &mut Vec<u64>, position: usize) {
-    if dead.len() <= position / 64 {
-        dead.resize(position / 64 + 1, 0);
-    }
-    dead[position / 64] |= 1 << (position % 64);
 }
 
 /// All ways to split a piece in two.
 fn splits(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.char_indices().skip(1).map(|(index, _)| text.split_at(index))
-}
-
-/// The length of a character by its first byte.
-fn char_len(first: u8) -> usize {
-    match first {
-        0..=0xBF => 1,
-        0xC0..=0xDF => 2,
-        0xE0..=0xEF => 3,
-        _ => 4,
-    }
-}
-
-/// Pairs of symbols and their products: open addressing behind a filter that turns most others away.
-#[derive(Debug)]
-struct PairTable {
-    filter: Vec<u64>,
-    /// Left, right and product, each of [`SYMBOL_BITS`] bits; or [`EMPTY`].
-    slots: Vec<u64>,
-    shift: u32,
-}
-
-const SYMBOL_BITS: u32 = 21;
-const MAX_SYMBOLS: usize = 1 << SYMBOL_BITS;
-const EMPTY: u64 = u64::MAX;
-/// How many bits the filter has for each slot, as a power of two.
-const FILTER_BITS: u32 = 3;
-
-impl PairTable {
-    /// An empty table for at most `capacity` pairs.
-    fn new(capacity: usize) -> Self {
-        let bits = (capacity * 2).next_power_of_two().trailing_zeros().max(6);
-        Self {
-            filter: vec![0; 1 << (bits + FILTER_BITS - 6)],
-            slots: vec![EMPTY; 1 << bits],
-            shift: 64 - bits,
-        }
-    }
-
-    #[inline]
-    fn hash(left: Symbol, right: Symbol) -> u64 {
-        let key = u64::from(left) << 32 | u64::from(right);
-        let mixed = (key ^ key >> 29).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93)
-    }
-
-    #[inline]
-    fn key(left: Symbol, right: Symbol) -> u64 {
-        u64::from(left) << SYMBOL_BITS | u64::from(right)
-    }
-
-    fn insert(&mut self, (left, right): (Symbol, Symbol), product: Symbol) {
-        let hash = Self::hash(left, right);
-        let bit = (hash >> (self.shift - FILTER_BITS)) as usize;
-        self.filter[bit / 64] |= 1 << (bit % 64);
-        let mut slot = (hash >> self.shift) as usize;
-        while self.slots[slot] != EMPTY {
-            slot = (slot + 1) % self.slots.len();
-        }
-        self.slots[slot] = Self::key(left, right) << SYMBOL_BITS | u64::from(product);
-    }
-
-    #[inline]
-    fn get(&self, left: Symbol, right: Symbol) -> Option<Symbol> {
-        let hash = Self::hash(left, right);
-        let bit = (hash >> (self.shift - FILTER_BITS)) as usize;
-        if self.filter[bit / 64] >> (bit % 64) & 1 == 0 {
-            return None;
-        }
-        let mut slot = (hash >> self.shift) as usize;
-        loop {
-            let entry = self.slots[slot];
-            if entry == EMPTY {
-                return None;
-            }
-            if entry >> SYMBOL_BITS == Self::key(left, right) {
-                return Some((entry & ((1 << SYMBOL_BITS) - 1)) as Symbol);
-            }
-            slot = (slot + 1) % self.slots.len();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -563,7 +343,7 @@ mod tests {
                 if merger.encode_short(&text, &mut short) {
                     prop_assert_eq!(&short, &expected, "short: {:?} {:?}", text, pieces);
                 }
-                merger.encode_long(text.as_bytes(), &mut scratch, &mut long);
+                merger.encode_long(&text, &mut scratch, &mut long);
                 prop_assert_eq!(&long, &expected, "long: {:?} {:?}", text, pieces);
             }
         }
