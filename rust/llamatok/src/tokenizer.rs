@@ -125,7 +125,8 @@ impl Tokenizer {
             self.inner.engine.with_worker(|worker| {
                 let texts = &texts[task.clone()];
                 let bytes: usize = texts.iter().map(|text| text.as_ref().len()).sum();
-                let ids = batch::with_capacity(bytes / 3 + texts.len());
+                // More than nearly all texts take: room that is not used costs nothing, growing does.
+                let ids = batch::with_capacity(bytes / 2 + texts.len());
                 let mut part = TokenBatch { ids, offsets: Vec::with_capacity(texts.len() + 1) };
                 for text in texts {
                     self.encode_with(worker, text.as_ref(), options, &mut part.ids)?;
