@@ -152,7 +152,8 @@ impl Tokenizer {
         let options = EncodeOptions { add_bos, add_eos, parse_special };
         let num_threads = thread_count(num_threads)?;
         if let Some(text) = text_bytes(texts)? {
-            let count = py.detach(|| self.tokenizer.count(text, &options));
+            let count = || self.tokenizer.count(text, &options);
+            let count = if text.len() < DETACH_TEXT_BYTES { count() } else { py.detach(count) };
             return count.map_err(|error| call_error(&error))?.into_bound_py_any(py);
         }
         let owners = Texts::extract(texts)?;

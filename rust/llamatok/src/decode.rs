@@ -359,6 +359,106 @@ fn append_utf8(bytes: &[u8], out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{ModelFormat, NormalizerSettings};
+    use crate::vocabulary::{Piece, Vocabulary};
+    use crate::ErrorKind;
+
+    /// The unknown piece, two control pieces, the 256 bytes, and texts around the size of a slot.
+    fn table(strips_all: bool) -> Arc<DecodeTable> {
+        let piece = |text: &str, kind| Piece { text: text.into(), score: 0.0, kind };
+        let mut pieces = vec![
+            piece("<unk>", PieceKind::Unknown),
+            piece("<s>", PieceKind::Control),
+            piece("</s>", PieceKind::Control),
+        ];
+        pieces.extend((0..=255).map(|byte: u8| piece(&format!("<0x{byte:02X}>"), PieceKind::Byte)));
+        for len in [1, 2, 3, SLOT - 1, SLOT, SLOT + 1, 3 * SLOT] {
+            pieces.push(piece(&"a".repeat(len), PieceKind::Normal));
+            pieces.push(piece(&format!("{SPACE_SYMBOL}{}", "b".repeat(len - 1)), PieceKind::Normal));
+        }
+        pieces.push(piece("é", PieceKind::UserDefined));
+        pieces.push(piece(&SPACE_SYMBOL.repeat(SLOT), PieceKind::Normal));
+        Arc::new(DecodeTable::new(&Model {
+            format: ModelFormat::SentencePiece,
+            vocabulary: Vocabulary::new(pieces, true).unwrap(),
+            normalizer: NormalizerSettings {
+                name: String::new(),
+                precompiled_charsmap: Vec::new(),
+                add_dummy_prefix: true,
+                remove_extra_whitespaces: strips_all,
+                escape_whitespaces: true,
+                treat_whitespace_as_suffix: false,
+            },
+            unk_surface: " \u{2047} ".into(),
+            bos_id: Some(1),
+            eos_id: Some(2),
+            pad_id: None,
+            add_bos: None,
+            add_eos: None,
+            metadata: Vec::new(),
+            serialized: Vec::new(),
+        }))
+    }
+
+    /// The stream goes piece by piece, and knows nothing of slots.
+    #[test]
+    fn slots_give_what_pieces_give() {
+        let mut state = 1u32;
+        let mut below = |limit: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % limit
+        };
+        for round in 0..400 {
+            let table = table(round % 2 == 0);
+            let size = table.entries.len() as u32;
+            let texts_only = round % 3 == 0;
+            let len = if round % 50 == 0 { 3 * CHUNK as u32 } else { below(60) };
+            let ids: Vec<TokenId> = (0..len)
+                .map(|_| if texts_only || below(2) == 0 { size - 1 - below(16) } else { below(size) })
+                .collect();
+            for skip in [false, true] {
+                let mut expected = String::new();
+                let mut stream = StreamDecoder::new(table.clone(), skip);
+                for id in &ids {
+                    stream.push(&[*id], &mut expected).unwrap();
+                }
+                stream.finish(&mut expected);
+                let mut text = b"before".to_vec();
+                table.decode(&ids, skip, &mut text).unwrap();
+                assert_eq!(text, format!("before{expected}").into_bytes(), "{ids:?}");
+                let mut bytes = Vec::new();
+                table.decode_bytes(&ids, skip, &mut bytes).unwrap();
+                if let Ok(bytes) = String::from_utf8(bytes) {
+                    assert_eq!(bytes, expected, "{ids:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_of_a_character_may_have_skipped_pieces_between() {
+        let table = table(false);
+        let byte = |byte: u8| 3 + TokenId::from(byte);
+        let ids = [byte(0xC3), 1, byte(0xA9), byte(b'\n'), byte(0xC3), byte(b'\n')];
+        let decode = |skip| {
+            let mut out = Vec::new();
+            table.decode(&ids, skip, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(decode(true), "é\n\u{FFFD}\n");
+        assert_eq!(decode(false), "\u{FFFD}\u{FFFD}\n\u{FFFD}\n");
+    }
+
+    #[test]
+    fn ids_out_of_range_are_named_by_their_index() {
+        let table = table(false);
+        let size = table.entries.len() as TokenId;
+        for (ids, index) in [(vec![size], 0), (vec![259, 259, size], 2), (vec![259, 250, TokenId::MAX], 2)] {
+            let error = table.decode(&ids, false, &mut Vec::new()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::IdOutOfRange);
+            assert!(error.to_string().contains(&format!("index {index}")), "{error}");
+        }
+    }
 
     #[test]
     fn truncated_sequences_give_one_replacement_a_byte() {

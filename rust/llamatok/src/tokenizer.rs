@@ -137,7 +137,8 @@ impl Tokenizer {
             self.inner.engine.with_worker(|worker| {
                 let slices = &slices[task.clone()];
                 let bytes: usize = slices.iter().map(|slice| slice.text.len()).sum();
-                let ids = batch::with_capacity(bytes / 3 + slices.len());
+                // More than nearly all texts take: room that is not used costs nothing, growing does.
+                let ids = batch::with_capacity(bytes / 2 + slices.len());
                 let mut part = TokenBatch { ids, offsets: Vec::with_capacity(slices.len() + 1) };
                 for slice in slices {
                     self.encode_slice(worker, slice, options, &mut part.ids)?;

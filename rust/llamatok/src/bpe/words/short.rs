@@ -79,9 +79,8 @@ impl Row {
 
     /// The symbols that there are now.
     pub(super) fn symbols(&self) -> impl Iterator<Item = Symbol> + '_ {
-        let places = std::iter::successors(Some(0), |&place| Some(usize::from(self.next[place])));
-        // `next` of the last place is not a place, so that it is not looked up.
-        places.take_while(|&place| place < self.len).map(|place| self.symbols[place])
+        let next = |&place: &usize| Some(usize::from(self.next[place])).filter(|&next| next < self.len);
+        std::iter::successors(Some(0).filter(|_| self.len > 0), next).map(|place| self.symbols[place])
     }
 
     /// How many symbols there are now.
