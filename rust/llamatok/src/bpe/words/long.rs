@@ -1,11 +1,6 @@
-//! Long words: a stack of pieces, each stable with the one before.
-//!
-//! Two ways lead forward. Merging a window of characters merge by merge gives a stable sequence (Lemma
-//! 2), of which all but the last pieces, which lack what follows them, are taken if the first is stable
-//! with the top of the stack: the whole is then stable, and hence right, whatever the window was. Where
-//! it is not, pieces are tried one at a time, the longest first, and taken back where none fits.
+//! Long words: a stack of pieces, each stable with the one before, the longest tried first and taken
+//! back where none fits after it.
 
-use super::short::{self, Row};
 use super::{PairTable, Symbol, WordMerger, NO_SYMBOL};
 use crate::vocabulary::TokenId;
 
@@ -33,22 +28,6 @@ impl Default for Memo {
     }
 }
 
-/// Pieces at the end of a window that are not taken. (In tests none, so that windows go wrong.)
-const UNSURE: usize = if cfg!(test) { 0 } else { 2 };
-/// How far it is from a window that did not fit to the next one, in bytes: it bounds what such windows
-/// cost.
-const PAUSE: usize = if cfg!(test) { 4 } else { 64 };
-
-/// What a window gave.
-enum Window {
-    /// So many bytes, up to the end of the text or a character that is no piece.
-    Whole(usize),
-    /// So many bytes.
-    Part(usize),
-    /// Nothing that fits.
-    Nothing,
-}
-
 impl WordMerger {
     /// Appends the ids of a text of any length.
     pub(super) fn encode_long(&self, text: &str, scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
@@ -72,82 +51,30 @@ impl WordMerger {
         stack.clear();
         dead.clear();
         let mut position = 0;
-        // Windows begin beyond all dead positions only, so that they cannot lead to one.
-        let mut next_window = 0;
+        let Some(mut candidate) = self.trie.longest_prefix(text.as_bytes()) else { return 0 };
         loop {
-            if position >= next_window {
-                match self.push_window(&text[position..], stack, memo) {
-                    Window::Whole(len) => return position + len,
-                    Window::Part(len) => {
-                        position += len;
-                        continue;
-                    }
-                    Window::Nothing => next_window = position + PAUSE,
+            let (len, shorter) = self.extents[candidate as usize];
+            let end = position + len as usize;
+            let fits = !is_dead(dead, end)
+                && stack.last().is_none_or(|&previous| self.stable_memo(previous, candidate, memo));
+            if fits {
+                stack.push(candidate);
+                position = end;
+                match self.trie.longest_prefix(&text.as_bytes()[position..]) {
+                    Some(next) => candidate = next,
+                    None => return position,
                 }
+                continue;
             }
-            let Some(mut candidate) = self.trie.longest_prefix(&text.as_bytes()[position..]) else {
-                return position;
-            };
-            loop {
-                let (len, shorter) = self.extents[candidate as usize];
-                let end = position + len as usize;
-                let fits = !is_dead(dead, end)
-                    && stack.last().is_none_or(|&previous| self.stable_memo(previous, candidate, memo));
-                if fits {
-                    stack.push(candidate);
-                    position = end;
-                    break;
-                }
+            candidate = shorter;
+            while candidate == NO_SYMBOL {
+                // BPE does something with every text, so this ends before the stack is empty.
+                let Some(last) = stack.pop() else { return position };
+                mark_dead(dead, position);
+                let (len, shorter) = self.extents[last as usize];
+                position -= len as usize;
                 candidate = shorter;
-                while candidate == NO_SYMBOL {
-                    // BPE does something with every text, so this ends before the stack is empty.
-                    let Some(last) = stack.pop() else { return position };
-                    mark_dead(dead, position);
-                    next_window = next_window.max(position + 1);
-                    position -= self.extents[last as usize].0 as usize;
-                    // From the longest again, since a window does not begin with that one. What did not
-                    // fit does not fit now, and `last` leads to a dead position.
-                    candidate = self.trie.longest_prefix(&text.as_bytes()[position..]).unwrap_or(NO_SYMBOL);
-                }
             }
-        }
-    }
-
-    /// Merges the first characters of `text` and takes what is sure of it.
-    fn push_window(&self, text: &str, stack: &mut Vec<Symbol>, memo: &mut Memo) -> Window {
-        let mut row = Row::default();
-        let mut chars = text.chars();
-        let whole = loop {
-            if row.len() == short::LEN {
-                break false;
-            }
-            match chars.next().map(|c| self.basic_plane.get(c as usize)) {
-                Some(Some(&NO_SYMBOL)) | None => break true,
-                Some(Some(&symbol)) => row.push(symbol),
-                Some(None) => break false,
-            }
-        };
-        row.merge(&self.pairs);
-        let mut taken = row.count();
-        if !whole {
-            taken = taken.saturating_sub(UNSURE);
-        }
-        let mut symbols = row.symbols().take(taken).peekable();
-        let fits = match (stack.last(), symbols.peek()) {
-            (_, None) => false,
-            (None, _) => true,
-            (Some(&previous), Some(&first)) => self.stable_memo(previous, first, memo),
-        };
-        if !fits {
-            return Window::Nothing;
-        }
-        let from = stack.len();
-        stack.extend(symbols);
-        let len = stack[from..].iter().map(|&symbol| self.extents[symbol as usize].0 as usize).sum();
-        if whole {
-            Window::Whole(len)
-        } else {
-            Window::Part(len)
         }
     }
 

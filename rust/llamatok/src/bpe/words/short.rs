@@ -2,8 +2,8 @@
 
 use super::{PairTable, Symbol, MAX_SYMBOLS, NO_SYMBOL};
 
-/// The most characters of a row. (In tests few, so that most words are long.)
-pub(super) const LEN: usize = if cfg!(test) { 8 } else { 32 };
+/// The most characters of a row.
+pub(super) const LEN: usize = 32;
 const PLACE_BITS: u32 = LEN.trailing_zeros();
 /// A merge that there is not.
 const NO_MERGE: i32 = i32::MAX;
@@ -81,10 +81,5 @@ impl Row {
     pub(super) fn symbols(&self) -> impl Iterator<Item = Symbol> + '_ {
         let next = |&place: &usize| Some(usize::from(self.next[place])).filter(|&next| next < self.len);
         std::iter::successors(Some(0).filter(|_| self.len > 0), next).map(|place| self.symbols[place])
-    }
-
-    /// How many symbols there are now.
-    pub(super) fn count(&self) -> usize {
-        self.symbols().count()
     }
 }
