@@ -157,10 +157,13 @@ pub(crate) fn share_out_by(
     tasks
 }
 
+/// The most threads of a call, whatever it asks for.
+const MAX_THREADS: usize = 1024;
+
 fn thread_count(num_threads: Option<usize>) -> usize {
     num_threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
-        .max(1)
+        .clamp(1, MAX_THREADS)
 }
 
 /// Runs all tasks and returns their results in order, or the error of the first task that failed.
@@ -208,7 +211,7 @@ mod tests {
 
     #[test]
     fn tasks_cover_all_items_in_order() {
-        for threads in [1, 2, 7] {
+        for threads in [1, 2, 7, usize::MAX] {
             let weights = [0usize, 100_000, 5, 5, 900_000, 0, 0];
             let tasks = share_out_by(weights.len(), Some(threads), |index| weights[index]);
             let covered: Vec<usize> = tasks.into_iter().flatten().collect();

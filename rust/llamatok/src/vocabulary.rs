@@ -226,8 +226,8 @@ impl Vocabulary {
 /// The most pieces that a vocabulary may have.
 pub const MAX_PIECES: usize = 1 << 24;
 
-/// The most bytes that one piece may have.
-pub const MAX_PIECE_BYTES: usize = 1 << 20;
+/// The most bytes that one piece may have: SentencePiece 0.2.3 refuses pieces of 8,000 bytes and more.
+pub const MAX_PIECE_BYTES: usize = 7_999;
 
 /// The byte that a byte piece (`<0x00>` to `<0xFF>`, upper-case hexadecimal) stands for.
 pub fn parse_byte_piece(piece: &str) -> Option<u8> {

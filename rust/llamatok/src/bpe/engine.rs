@@ -1,10 +1,10 @@
 //! Text to ids: normalizes, and merges by the quickest way that the vocabulary allows.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, TryLockError};
 
-use super::cache::{self, Cache};
-use super::fast::{FastMerger, FastScratch};
+use super::cache::Cache;
+use super::fast::{FastMerger, FastScratch, MAX_KEPT_BYTES};
 use super::general::{Emitter, GeneralMerger, GeneralScratch};
 use super::scan::Level;
 use super::words::Reason;
@@ -21,9 +21,8 @@ pub(crate) struct Engine {
     normalizer: Normalizer,
     user_defined: Option<UserDefinedMatcher>,
     path: Path,
-    cache_bytes: Option<usize>,
-    /// Made when the first text comes: a tokenizer that is not used takes no share of the memory.
-    cache: OnceLock<Arc<Cache>>,
+    cache: Arc<Cache>,
+    /// Workers for the next calls. The lock is tried only: a fork may have left it locked for ever.
     idle: Mutex<Vec<Worker>>,
 }
 
@@ -40,9 +39,28 @@ enum Path {
 pub(crate) struct Worker {
     normalized: Vec<u8>,
     general: GeneralScratch,
-    fast: Option<FastScratch>,
+    fast: FastScratch,
     /// For callers that want the number of ids only.
     pub(crate) ids: Vec<TokenId>,
+}
+
+/// How many idle workers are kept.
+const MAX_IDLE: usize = 64;
+
+impl Worker {
+    /// Gives up what only a call needs.
+    fn release(&mut self) {
+        self.fast.release();
+        if self.normalized.capacity() > MAX_KEPT_BYTES {
+            self.normalized = Vec::new();
+        }
+        if self.ids.capacity() * size_of::<TokenId>() > MAX_KEPT_BYTES {
+            self.ids = Vec::new();
+        }
+        if self.general.bytes() > MAX_KEPT_BYTES {
+            self.general = GeneralScratch::default();
+        }
+    }
 }
 
 impl Engine {
@@ -70,17 +88,13 @@ impl Engine {
             normalizer,
             user_defined,
             path,
-            cache_bytes,
-            cache: OnceLock::new(),
+            cache: Cache::new(cache_bytes),
             idle: Mutex::new(Vec::new()),
         })
     }
 
     pub(crate) fn cache_info(&self) -> CacheInfo {
-        let (limit_bytes, used_bytes) = match self.cache.get() {
-            Some(cache) => cache.info(),
-            None => (self.cache_bytes.unwrap_or(cache::DEFAULT_LIMIT), 0),
-        };
+        let (limit_bytes, used_bytes) = self.cache.info();
         CacheInfo { limit_bytes, used_bytes }
     }
 
@@ -94,10 +108,17 @@ impl Engine {
 
     /// Lends a worker to `work`.
     pub(crate) fn with_worker<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut worker = idle().pop().unwrap_or_default();
+        let idle = || match self.idle.try_lock() {
+            Ok(idle) => Some(idle),
+            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let mut worker = idle().and_then(|mut idle| idle.pop()).unwrap_or_default();
         let result = work(&mut worker);
-        idle().push(worker);
+        worker.release();
+        if let Some(mut idle) = idle().filter(|idle| idle.len() < MAX_IDLE) {
+            idle.push(worker);
+        }
         result
     }
 
@@ -119,18 +140,11 @@ impl Engine {
     pub(crate) fn encode_rest(&self, worker: &mut Worker, text: &[u8], ids: &mut Vec<TokenId>) -> Result<()> {
         match &self.path {
             Path::Fast(fast) if self.is_plain() => {
-                fast.encode(self.scratch(&mut worker.fast), &to_valid_utf8(text), false, ids);
+                fast.encode(&self.cache, &mut worker.fast, &to_valid_utf8(text), false, ids);
                 Ok(())
             }
             _ => self.encode(worker, text, ids),
         }
-    }
-
-    fn scratch<'a>(&self, scratch: &'a mut Option<FastScratch>) -> &'a mut FastScratch {
-        scratch.get_or_insert_with(|| {
-            let cache = self.cache.get_or_init(|| Cache::new(self.cache_bytes));
-            FastScratch::new(cache.clone())
-        })
     }
 
     /// Appends the ids of `text`, UTF-8 in which each byte that begins no valid sequence counts as U+FFFD.
@@ -146,10 +160,10 @@ impl Engine {
                 return merger.encode(&text, general, &mut Emitter::new(vocabulary, ids));
             }
         };
-        let scratch = self.scratch(scratch);
+        let cache = &self.cache;
         if self.is_plain() {
             let prefix = self.normalizer.settings().add_dummy_prefix && !text.is_empty();
-            fast.encode(scratch, &to_valid_utf8(text), prefix, ids);
+            fast.encode(cache, scratch, &to_valid_utf8(text), prefix, ids);
             return Ok(());
         }
         normalized.clear();
@@ -158,12 +172,12 @@ impl Engine {
         let mut rest: &str = &text;
         if let Some(matcher) = &self.user_defined {
             while let Some(found) = matcher.find(rest.as_bytes()) {
-                fast.encode(scratch, &rest[..found.start], false, ids);
+                fast.encode(cache, scratch, &rest[..found.start], false, ids);
                 ids.extend(vocabulary.mergeable_id(&rest[found.clone()]));
                 rest = &rest[found.end..];
             }
         }
-        fast.encode(scratch, rest, false, ids);
+        fast.encode(cache, scratch, rest, false, ids);
         Ok(())
     }
 }

@@ -41,10 +41,10 @@ pub(crate) struct FastMerger {
     fused_id: Option<TokenId>,
 }
 
-/// The buffers of one thread, and its hold on the cache.
-#[derive(Debug)]
+/// The buffers of one thread and, for the time of a call, its hold on the cache.
+#[derive(Debug, Default)]
 pub(crate) struct FastScratch {
-    cache: Handle,
+    handle: Option<Handle>,
     buffers: Buffers,
 }
 
@@ -57,9 +57,17 @@ struct Buffers {
     merged: Vec<TokenId>,
 }
 
+/// The largest buffer that is kept for the next call, in bytes.
+pub(crate) const MAX_KEPT_BYTES: usize = 1 << 20;
+
 impl FastScratch {
-    pub(crate) fn new(cache: Arc<Cache>) -> Self {
-        Self { cache: Handle::new(cache), buffers: Buffers::default() }
+    /// Gives up what only a call needs: the cache's tables, which may have been replaced, and buffers
+    /// that a long text has made large.
+    pub(crate) fn release(&mut self) {
+        self.handle = None;
+        if self.buffers.text.capacity() + self.buffers.words.bytes() > MAX_KEPT_BYTES {
+            self.buffers = Buffers::default();
+        }
     }
 }
 
@@ -115,7 +123,14 @@ impl FastMerger {
 
     /// Appends the ids of `text`, in which a space stands for `▁` (but literal `▁` may occur), with a
     /// space in front if `prefix` says so.
-    pub(crate) fn encode(&self, scratch: &mut FastScratch, text: &str, prefix: bool, out: &mut Vec<TokenId>) {
+    pub(crate) fn encode(
+        &self,
+        cache: &Arc<Cache>,
+        scratch: &mut FastScratch,
+        text: &str,
+        prefix: bool,
+        out: &mut Vec<TokenId>,
+    ) {
         let first = out.len();
         let mut rest = text;
         let mut prefix = prefix;
@@ -127,7 +142,7 @@ impl FastMerger {
                 buffer.push(SPACE);
             }
             fill(part, buffer);
-            self.encode_buffer(scratch, out);
+            self.encode_buffer(cache, scratch, out);
             (rest, prefix) = (tail, false);
         }
         if let Some(unknown) = self.fused_id {
@@ -174,7 +189,7 @@ impl FastMerger {
         !is_space(left) && !is_space(right) && !adjacency.contains(left, right)
     }
 
-    fn encode_buffer(&self, scratch: &mut FastScratch, out: &mut Vec<TokenId>) {
+    fn encode_buffer(&self, cache: &Arc<Cache>, scratch: &mut FastScratch, out: &mut Vec<TokenId>) {
         let Buffers { text, starts, .. } = &mut scratch.buffers;
         let len = text.len();
         text.resize(len + 2 * BLOCK, 0);
@@ -182,7 +197,7 @@ impl FastMerger {
         self.scanner.units(text, len, starts);
         // At most one id a byte, and room for what the copies of whole entries write beyond.
         out.reserve(len + BLOCK);
-        let tables = scratch.cache.tables();
+        let tables = scratch.handle.get_or_insert_with(|| cache.handle()).tables(cache);
         if self.narrow {
             self.look_up::<false>(tables, &mut scratch.buffers, out);
         } else {

@@ -26,35 +26,33 @@ pub(crate) struct GeneralMerger {
 /// A symbol of the text that is being merged.
 #[derive(Debug, Clone, Copy)]
 struct Node {
+    /// [`NO_SYMBOL`] for user-defined symbols, which do not merge.
     symbol: Symbol,
-    /// Where it begins in the text, in bytes.
-    start: u32,
     /// Its length in bytes; 0 once it has been merged into the one before.
     len: u32,
     prev: u32,
     next: u32,
-    frozen: bool,
 }
 
 const NO_NODE: u32 = u32::MAX;
-
-/// A pair that may merge, ordered by rank, then from left to right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Pair {
-    rank: u32,
-    left: u32,
-    right: u32,
-    len: u32,
-    product: TokenId,
-}
 
 /// Buffers that calls share.
 #[derive(Debug, Default)]
 pub(crate) struct GeneralScratch {
     nodes: Vec<Node>,
-    agenda: BinaryHeap<Reverse<Pair>>,
+    /// Pairs that may merge, as the rank of what they give, above the node on the left. An entry holds
+    /// as long as the pair there still gives something of that rank; it need not be the same pair, since
+    /// that one would stand at the same place of the agenda.
+    agenda: BinaryHeap<Reverse<u64>>,
     /// For each unused piece that was a candidate, the pair that it came from last.
     splits: Map<TokenId, (Symbol, Symbol)>,
+}
+
+impl GeneralScratch {
+    /// The bytes that grow with a text.
+    pub(crate) fn bytes(&self) -> usize {
+        self.nodes.capacity() * size_of::<Node>() + self.agenda.capacity() * size_of::<u64>()
+    }
 }
 
 /// Where ids go: unknown characters become bytes, or unknown pieces of which a run gives one.
@@ -144,35 +142,40 @@ impl GeneralMerger {
         let Some(last) = nodes.last_mut() else { return Ok(()) };
         last.next = NO_NODE;
 
-        for right in 1..nodes.len() as u32 {
-            self.add_pair(nodes, right - 1, right, agenda, splits);
+        // All at once, since to put them in order one by one takes longer.
+        let mut first = std::mem::take(agenda).into_vec();
+        for left in 0..nodes.len() as u32 {
+            first.extend(self.candidate(nodes, left, splits).map(Reverse));
         }
-        while let Some(Reverse(pair)) = agenda.pop() {
-            let (left, right) = (nodes[pair.left as usize], nodes[pair.right as usize]);
-            if left.len == 0 || right.len == 0 || left.len + right.len != pair.len {
+        *agenda = BinaryHeap::from(first);
+        while let Some(Reverse(entry)) = agenda.pop() {
+            let left = entry as u32;
+            let node = nodes[left as usize];
+            if node.len == 0 || node.next == NO_NODE {
                 continue;
             }
-            nodes[pair.left as usize].symbol = pair.product;
-            nodes[pair.left as usize].len = pair.len;
-            nodes[pair.left as usize].next = right.next;
-            nodes[pair.right as usize].len = 0;
-            if right.next != NO_NODE {
-                nodes[right.next as usize].prev = pair.left;
+            let right = nodes[node.next as usize];
+            let Some(product) = self.merges.pair(node.symbol, right.symbol) else { continue };
+            if u64::from(self.merges.rank(product)) != entry >> 32 {
+                continue;
             }
+            nodes[node.next as usize].len = 0;
+            if right.next != NO_NODE {
+                nodes[right.next as usize].prev = left;
+            }
+            nodes[left as usize] =
+                Node { symbol: product, len: node.len + right.len, next: right.next, ..node };
             // In this order, since the last candidate decides how an unused piece is taken apart.
-            if left.prev != NO_NODE {
-                self.add_pair(nodes, left.prev, pair.left, agenda, splits);
-            }
-            if right.next != NO_NODE {
-                self.add_pair(nodes, pair.left, right.next, agenda, splits);
+            for left in [node.prev, left] {
+                agenda.extend(self.candidate(nodes, left, splits).map(Reverse));
             }
         }
-        let mut index = 0;
+        let (mut index, mut start) = (0, 0);
         while index != NO_NODE {
             let node = nodes[index as usize];
-            let bytes = &text.as_bytes()[node.start as usize..(node.start + node.len) as usize];
-            self.emit(node.symbol, bytes, splits, 0, emitter);
-            index = node.next;
+            let end = start + node.len as usize;
+            self.emit(node.symbol, &text.as_bytes()[start..end], splits, 0, emitter);
+            (index, start) = (node.next, end);
         }
         Ok(())
     }
@@ -186,34 +189,28 @@ impl GeneralMerger {
             let index = nodes.len() as u32;
             nodes.push(Node {
                 symbol: if user_defined.is_some() { NO_SYMBOL } else { self.merges.character(c) },
-                start: start as u32,
                 len: len as u32,
                 prev: index.wrapping_sub(1),
                 next: index + 1,
-                frozen: user_defined.is_some(),
             });
             start += len;
         }
     }
 
-    fn add_pair(
+    /// The entry of the agenda for a node and the next one.
+    fn candidate(
         &self,
         nodes: &[Node],
         left: u32,
-        right: u32,
-        agenda: &mut BinaryHeap<Reverse<Pair>>,
         splits: &mut Map<TokenId, (Symbol, Symbol)>,
-    ) {
-        let (left_node, right_node) = (&nodes[left as usize], &nodes[right as usize]);
-        if left_node.frozen || right_node.frozen {
-            return;
-        }
-        let Some(product) = self.merges.pair(left_node.symbol, right_node.symbol) else { return };
-        let len = left_node.len + right_node.len;
-        agenda.push(Reverse(Pair { rank: self.merges.rank(product), left, right, len, product }));
+    ) -> Option<u64> {
+        let node = nodes.get(left as usize)?;
+        let right = nodes.get(node.next as usize)?;
+        let product = self.merges.pair(node.symbol, right.symbol)?;
         if self.has_unused {
-            splits.insert(product, (left_node.symbol, right_node.symbol));
+            splits.insert(product, (node.symbol, right.symbol));
         }
+        Some(u64::from(self.merges.rank(product)) << 32 | u64::from(left))
     }
 
     fn emit(

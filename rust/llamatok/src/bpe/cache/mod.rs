@@ -8,8 +8,8 @@
 mod key;
 mod table;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock, TryLockError, TryLockResult, Weak};
 
 pub(crate) use key::{LongKey, ShortKey, LONG, SHORT};
 pub(crate) use table::{Cells, LongTable, ShortTable};
@@ -27,36 +27,30 @@ const GROWTH: usize = 16;
 pub(crate) struct Tables {
     pub(crate) short: ShortTable,
     pub(crate) long: LongTable,
-    limit: usize,
-    /// Whether larger ones may follow. None follow those that have filled the room beside their
-    /// predecessors: they would find no more room themselves.
-    may_grow: bool,
 }
 
 impl Tables {
-    /// Empty tables of `bytes` in all, which may grow to `limit`.
-    fn new(bytes: usize, limit: usize) -> Self {
-        let (short, long) = (ShortTable::new(bytes / 4 * 3), LongTable::new(bytes / 4));
-        Self { short, long, limit, may_grow: bytes < limit / 3 }
+    /// Empty tables of `bytes` in all.
+    fn new(bytes: usize) -> Self {
+        Self { short: ShortTable::new(bytes / 4 * 3), long: LongTable::new(bytes / 4) }
     }
 
     fn bytes(&self) -> usize {
         self.short.bytes() + self.long.bytes()
     }
 
-    /// Whether the tables hold so much that they had better be larger.
-    pub(crate) fn is_crowded(&self) -> bool {
-        self.may_grow && (self.short.is_crowded() || self.long.is_crowded())
+    /// Whether the tables hold so much that they had better be larger, and may be. Beyond a third of the
+    /// limit they may not: the last ones take all the room that the ones before leave, which is more.
+    fn wants_growth(&self, limit: usize) -> bool {
+        self.bytes() < limit / 3 && (self.short.is_crowded() || self.long.is_crowded())
     }
 
     /// Larger tables with the same entries.
-    fn grown(&self) -> Self {
-        let room = self.limit.saturating_sub(self.bytes());
+    fn grown(&self, limit: usize) -> Self {
         let bytes = (self.bytes() * GROWTH).max(FIRST_BYTES);
-        // Where no successor of twice the size would fit, these are the last, and take all the room.
-        let is_last = bytes > self.limit / 3;
-        let mut larger = Self::new(if is_last { room } else { bytes }, self.limit);
-        larger.may_grow = !is_last;
+        let room = limit.saturating_sub(self.bytes());
+        // Where no successor of these would be much larger, they take all the room at once.
+        let larger = Self::new(if bytes > limit / 3 { room } else { bytes });
         self.short.copy_to(&larger.short);
         self.long.copy_to(&larger.long);
         larger
@@ -64,100 +58,139 @@ impl Tables {
 }
 
 /// The cache of a tokenizer.
+///
+/// Locks are never waited for without end: a fork may have left one locked for ever in the child, by a
+/// thread that the child does not have. Whoever does not get it does without.
 #[derive(Debug)]
 pub(crate) struct Cache {
     tables: RwLock<Arc<Tables>>,
     /// Counts the replacements of `tables`.
     generation: AtomicUsize,
     limit: AtomicUsize,
+    is_growing: AtomicBool,
+    /// Whether the limit is a share of [`DEFAULT_LIMIT`]. It is taken when the cache is first used, so
+    /// that tokenizers that are not used leave the memory to others.
+    has_share: bool,
+    is_used: AtomicBool,
 }
 
-/// A thread's hold on the tables of the moment.
+/// A thread's hold on the tables of the moment, for the time of a call.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    cache: Arc<Cache>,
     tables: Arc<Tables>,
     generation: usize,
+}
+
+/// How often a lock is tried before it is taken for lost.
+const TRIES: usize = 1000;
+
+fn patiently<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    (0..TRIES).find_map(|_| {
+        let result = attempt();
+        if result.is_none() {
+            std::thread::yield_now();
+        }
+        result
+    })
+}
+
+/// What a lock gives that is tried, whether or not its last owner panicked.
+fn taken<T>(attempt: TryLockResult<T>) -> Option<T> {
+    match attempt {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 impl Cache {
     /// A cache with a bound of its own or, for `None`, with a share of [`DEFAULT_LIMIT`].
     pub(crate) fn new(limit: Option<usize>) -> Arc<Self> {
-        let cache = Arc::new(Self {
-            tables: RwLock::new(Arc::new(Tables::new(0, limit.unwrap_or(0)))),
+        Arc::new(Self {
+            tables: RwLock::new(Arc::new(Tables::new(0))),
             generation: AtomicUsize::new(0),
-            limit: AtomicUsize::new(limit.unwrap_or(0)),
-        });
-        if limit.is_none() {
-            share_default_limit(&cache);
-        }
-        cache
+            limit: AtomicUsize::new(limit.unwrap_or(DEFAULT_LIMIT)),
+            is_growing: AtomicBool::new(false),
+            has_share: limit.is_none(),
+            is_used: AtomicBool::new(false),
+        })
     }
 
     /// The bytes that the tables may take, and those that they take now.
     pub(crate) fn info(&self) -> (usize, usize) {
-        (self.limit.load(Ordering::Relaxed), self.current().1.bytes())
+        let bytes = self.current().map_or(0, |handle| handle.tables.bytes());
+        (self.limit.load(Ordering::Relaxed), bytes)
     }
 
-    fn current(&self) -> (usize, Arc<Tables>) {
-        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        (self.generation.load(Ordering::Acquire), tables.clone())
-    }
-
-    /// Replaces the tables by what `change` makes of them, if it makes something.
-    fn replace(&self, change: impl FnOnce(&Tables) -> Option<Tables>) {
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(changed) = change(&tables) {
-            *tables = Arc::new(changed);
-            self.generation.fetch_add(1, Ordering::Release);
+    /// The tables of the moment.
+    pub(crate) fn handle(self: &Arc<Self>) -> Handle {
+        if self.has_share && !self.is_used.swap(true, Ordering::Relaxed) {
+            share_default_limit(Some(self));
         }
+        self.current().unwrap_or_else(|| Handle { tables: Arc::new(Tables::new(0)), generation: usize::MAX })
+    }
+
+    fn current(&self) -> Option<Handle> {
+        let tables = patiently(|| taken(self.tables.try_read()))?;
+        Some(Handle { tables: tables.clone(), generation: self.generation.load(Ordering::Acquire) })
+    }
+
+    fn replace(&self, tables: Tables) {
+        let tables = Arc::new(tables);
+        let Some(mut place) = patiently(|| taken(self.tables.try_write())) else { return };
+        let old = std::mem::replace(&mut *place, tables);
+        self.generation.fetch_add(1, Ordering::Release);
+        drop(place);
+        drop(old);
     }
 
     /// Sets the bound; tables beyond it are given up with all they hold.
     fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
-        self.replace(|tables| {
-            let bytes = if tables.bytes() > limit { 0 } else { return Some(tables.with_limit(limit)) };
-            Some(Tables::new(bytes, limit))
-        });
+        if self.current().is_some_and(|handle| handle.tables.bytes() > limit) {
+            self.replace(Tables::new(0));
+        }
     }
 }
 
-impl Tables {
-    fn with_limit(&self, limit: usize) -> Self {
-        let same = Self::new(self.bytes(), limit);
-        self.short.copy_to(&same.short);
-        self.long.copy_to(&same.long);
-        same
+impl Drop for Cache {
+    fn drop(&mut self) {
+        if self.has_share && *self.is_used.get_mut() {
+            share_default_limit(None);
+        }
     }
 }
 
 impl Handle {
-    pub(crate) fn new(cache: Arc<Cache>) -> Self {
-        let (generation, tables) = cache.current();
-        Self { cache, tables, generation }
-    }
-
     /// The tables of the moment, after growing them if they are crowded.
     #[inline]
-    pub(crate) fn tables(&mut self) -> &Tables {
-        if self.tables.is_crowded() {
-            let crowded = &self.tables;
+    pub(crate) fn tables(&mut self, cache: &Cache) -> &Tables {
+        let limit = cache.limit.load(Ordering::Relaxed);
+        if self.tables.wants_growth(limit) && !cache.is_growing.swap(true, Ordering::Acquire) {
             // Another thread may have been quicker.
-            self.cache.replace(|tables| std::ptr::eq(tables, &**crowded).then(|| tables.grown()));
+            if cache.generation.load(Ordering::Acquire) == self.generation {
+                cache.replace(self.tables.grown(limit));
+            }
+            cache.is_growing.store(false, Ordering::Release);
         }
-        if self.cache.generation.load(Ordering::Relaxed) != self.generation {
-            (self.generation, self.tables) = self.cache.current();
+        if cache.generation.load(Ordering::Relaxed) != self.generation {
+            if let Some(current) = cache.current() {
+                *self = current;
+            }
         }
         &self.tables
     }
 }
 
-/// Gives each living cache with a share of the default bound an equal one.
-fn share_default_limit(cache: &Arc<Cache>) {
-    static MEMBERS: OnceLock<Mutex<Vec<Weak<Cache>>>> = OnceLock::new();
-    let mut members = MEMBERS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-    members.push(Arc::downgrade(cache));
+/// Gives each cache in use that has a share of the default bound, `newcomer` among them, an equal one.
+fn share_default_limit(newcomer: Option<&Arc<Cache>>) {
+    static MEMBERS: Mutex<Vec<Weak<Cache>>> = Mutex::new(Vec::new());
+    // A cache that is dropped while the list is in use, perhaps by the lines below, leaves it at that.
+    let patience = if newcomer.is_some() { TRIES } else { 1 };
+    let Some(mut members) = (0..patience).find_map(|_| taken(MEMBERS.try_lock())) else {
+        return newcomer.map_or((), |cache| cache.set_limit(DEFAULT_LIMIT / 16));
+    };
+    members.extend(newcomer.map(Arc::downgrade));
     members.retain(|member| member.strong_count() > 0);
     let living: Vec<_> = members.iter().filter_map(Weak::upgrade).collect();
     for member in &living {
@@ -169,9 +202,10 @@ fn share_default_limit(cache: &Arc<Cache>) {
 mod tests {
     use super::*;
 
-    fn fill(handle: &mut Handle, keys: std::ops::Range<u64>) {
+    fn fill(cache: &Arc<Cache>, keys: std::ops::Range<u64>) {
+        let mut handle = cache.handle();
         for number in keys {
-            let tables = handle.tables();
+            let tables = handle.tables(cache);
             let key = ShortKey::of_words([number, 1 << 56]);
             tables.short.insert(&key, Cells::pack::<false>(&[number as u32 & 0xFFFF], false).unwrap());
         }
@@ -181,14 +215,14 @@ mod tests {
     fn tables_grow_up_to_their_bound() {
         let limit = 3_000_000;
         let cache = Cache::new(Some(limit));
-        let mut handle = Handle::new(cache.clone());
         assert_eq!(cache.info(), (limit, 0));
-        fill(&mut handle, 0..200_000);
+        fill(&cache, 0..200_000);
         let (_, used) = cache.info();
         assert!(used <= limit && used > limit / 2, "{used}");
         for number in 0..200_000 {
             let key = ShortKey::of_words([number, 1 << 56]);
-            let table = &handle.tables().short;
+            let mut handle = cache.handle();
+            let table = &handle.tables(&cache).short;
             if let Some(hit) = table.get(table.bucket(&key), &key) {
                 let mut ids = Vec::with_capacity(16);
                 hit.emit::<false>(&mut ids);
@@ -201,7 +235,7 @@ mod tests {
     fn growing_comes_to_an_end() {
         for limit in [1, 100, 500, 4_000, 300_000, 600_000, 1_500_000, 5_000_000, 10_000_000, 13_000_000] {
             let cache = Cache::new(Some(limit));
-            fill(&mut Handle::new(cache.clone()), 0..400_000);
+            fill(&cache, 0..400_000);
             let (_, used) = cache.info();
             assert!(used <= limit && (used > limit / 2 || limit < 1_000), "{used} of {limit}");
             assert!(cache.generation.load(Ordering::Relaxed) <= 3, "{limit}");
@@ -210,19 +244,33 @@ mod tests {
 
     #[test]
     fn no_bytes_mean_no_cache() {
-        let mut handle = Handle::new(Cache::new(Some(0)));
-        fill(&mut handle, 0..100);
-        assert_eq!(handle.tables().bytes(), 0);
+        let cache = Cache::new(Some(0));
+        fill(&cache, 0..100);
+        assert_eq!(cache.info(), (0, 0));
     }
 
     #[test]
     fn a_process_shares_the_default_bound() {
-        let caches: Vec<_> = (0..3).map(|_| Cache::new(None)).collect();
-        let mut handles: Vec<_> = caches.iter().cloned().map(Handle::new).collect();
-        handles.iter_mut().for_each(|handle| fill(handle, 0..2_000_000));
+        let mut caches: Vec<_> = (0..3).map(|_| Cache::new(None)).collect();
+        caches.iter().for_each(|cache| fill(cache, 0..2_000_000));
         let limits: usize = caches.iter().map(|cache| cache.info().0).sum();
         let used: usize = caches.iter().map(|cache| cache.info().1).sum();
         assert!(limits <= DEFAULT_LIMIT && used <= limits, "{used} {limits}");
+        let shared = caches[0].info().0;
+        caches.truncate(1);
+        assert!(caches[0].info().0 > shared, "what is dropped gives its share back");
+    }
+
+    #[test]
+    fn a_lock_that_is_lost_is_done_without() {
+        // As a fork leaves it in the child, if another thread has it.
+        let cache = Cache::new(Some(1_000_000));
+        let lost = cache.tables.write();
+        let mut handle = cache.handle();
+        assert_eq!(handle.tables(&cache).bytes(), 0);
+        drop(lost);
+        fill(&cache, 0..1000);
+        assert!(cache.info().1 > 0);
     }
 
     #[test]

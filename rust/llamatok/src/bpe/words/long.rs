@@ -13,6 +13,13 @@ pub(crate) struct WordScratch {
     memo: Memo,
 }
 
+impl WordScratch {
+    /// The bytes that grow with a text.
+    pub(crate) fn bytes(&self) -> usize {
+        self.stack.capacity() * size_of::<Symbol>() + self.dead.capacity() * size_of::<u64>()
+    }
+}
+
 /// Pairs of symbols that have been looked at, the latest at each place, and whether they are stable:
 /// the left symbol in the upper half, the right one below, and the answer in the top bit.
 #[derive(Debug)]
