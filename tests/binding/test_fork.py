@@ -48,6 +48,44 @@ def test_a_forked_child_works():
     assert out == "done\n"
 
 
+def test_a_child_forked_while_threads_work():
+    """A lock that another thread holds at the fork stays locked in the child for ever."""
+    out = run(
+        """
+        import os, signal, threading, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads, from Python 3.12 on
+        from llamatok import Tokenizer
+        shared = Tokenizer.default()
+        stop = threading.Event()
+        def work():
+            number = 0
+            while not stop.is_set():
+                number += 1
+                texts = [f"new {number + i} words" * 20 for i in range(400)]
+                Tokenizer.default().encode_batch(texts, num_threads=1)
+                shared.encode(f"text {number}")
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for round in range(60):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(30)
+                same = shared.decode(shared.encode("Hello world")) == "Hello world"
+                same = same and Tokenizer.default().count("Hello world") == len(shared.encode("Hello world"))
+                os._exit(0 if same else 1)
+            status = os.waitpid(child, 0)[1]
+            if status:
+                break
+        stop.set()
+        for thread in threads:
+            thread.join()
+        print("status", status)
+        """
+    )
+    assert out == "status 0\n"
+
+
 def test_a_pool_of_forked_workers():
     out = run(
         """
