@@ -79,16 +79,34 @@ impl<const N: usize> Cells<N> {
         let per_word = if WIDE { 2 } else { 4 };
         let room: &mut [MaybeUninit<TokenId>] = &mut out.spare_capacity_mut()[..per_word * N];
         for (slots, &word) in room.chunks_exact_mut(per_word).zip(&self.words) {
-            for (lane, slot) in slots.iter_mut().enumerate() {
-                slot.write(if WIDE {
-                    (word >> (32 * lane)) as u32
-                } else {
-                    u32::from((word >> (16 * lane)) as u16)
-                });
+            match <&mut [MaybeUninit<TokenId>; 4]>::try_from(&mut *slots) {
+                Ok(slots) => widen(word, slots),
+                Err(_) => {
+                    slots[0].write(word as u32);
+                    slots[1].write((word >> 32) as u32);
+                }
             }
         }
         // SAFETY: all lanes have been written, and `pack` gives no count beyond them.
         unsafe { out.set_len(out.len() + count) };
+    }
+}
+
+/// Writes the four ids of 16 bits in a word.
+#[inline(always)]
+fn widen(word: u64, slots: &mut [MaybeUninit<TokenId>; 4]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_cvtsi64_si128, _mm_setzero_si128, _mm_storeu_si128, _mm_unpacklo_epi16};
+        // SAFETY: SSE2 is part of x86-64, and the store writes the 16 bytes of `slots`.
+        unsafe {
+            let ids = _mm_unpacklo_epi16(_mm_cvtsi64_si128(word as i64), _mm_setzero_si128());
+            _mm_storeu_si128(slots.as_mut_ptr().cast(), ids);
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    for (lane, slot) in slots.iter_mut().enumerate() {
+        slot.write(u32::from((word >> (16 * lane)) as u16));
     }
 }
 
