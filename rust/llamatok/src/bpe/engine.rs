@@ -1,9 +1,9 @@
 //! Text to ids: normalizes, and merges by the quickest way that the vocabulary allows.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex};
 
-use super::cache::Cache;
+use super::cache::{self, Cache};
 use super::fast::{FastMerger, FastScratch, MAX_KEPT_BYTES};
 use super::general::{Emitter, GeneralMerger, GeneralScratch};
 use super::scan::Level;
@@ -108,11 +108,7 @@ impl Engine {
 
     /// Lends a worker to `work`.
     pub(crate) fn with_worker<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
-        let idle = || match self.idle.try_lock() {
-            Ok(idle) => Some(idle),
-            Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        };
+        let idle = || cache::taken(self.idle.try_lock());
         let mut worker = idle().and_then(|mut idle| idle.pop()).unwrap_or_default();
         let result = work(&mut worker);
         worker.release();

@@ -95,7 +95,7 @@ fn patiently<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
 }
 
 /// What a lock gives that is tried, whether or not its last owner panicked.
-fn taken<T>(attempt: TryLockResult<T>) -> Option<T> {
+pub(super) fn taken<T>(attempt: TryLockResult<T>) -> Option<T> {
     match attempt {
         Ok(guard) => Some(guard),
         Err(TryLockError::Poisoned(error)) => Some(error.into_inner()),
