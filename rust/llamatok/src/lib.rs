@@ -2,8 +2,10 @@
 
 #![deny(missing_docs, rustdoc::broken_intra_doc_links)]
 
+pub mod added_tokens;
 mod batch;
 mod bpe;
+pub mod components;
 mod decode;
 mod error;
 pub mod load;
@@ -13,6 +15,7 @@ mod special;
 mod tokenizer;
 pub mod vocabulary;
 
+pub use added_tokens::AddedToken;
 pub use batch::{TextBatch, TokenBatch};
 pub use decode::StreamDecoder;
 pub use error::{Error, ErrorKind, Result};
