@@ -348,8 +348,8 @@ class Pipeline:
         self, special_ids: Iterable[int], additional_special_ids: Iterable[int] = ()
     ) -> Pipeline:
         """The same with these for the ids of `all_special_tokens` and of `additional_special_tokens`, which
-        the rules of the SentencePiece-backed class ask for. In the mode "tokenizer_json" the flag `special` of
-        the added tokens counts alone."""
+        the rules of the SentencePiece-backed class ask for. In the mode "tokenizer_json" the flag `special`
+        of the added tokens counts alone."""
 
     def with_template(self, single: Iterable[_TemplateItem], pair: Iterable[_TemplateItem]) -> Pipeline:
         """The same with these templates for one sequence and for two."""
@@ -564,6 +564,6 @@ class EncodingBatch:
     def padded(
         self, column: _Column, length: int | None = None, side: _Side = "right", pad_value: int = 0
     ) -> npt.NDArray[np.int64]:
-        """A column as a rectangle; rows are as long as the longest one, or `length`, which must not be less."""
+        """A column as a rectangle; rows are as long as the longest one, or `length`, if that is not less."""
 
     def __getitem__(self, rows: slice, /) -> EncodingBatch: ...
