@@ -35,31 +35,25 @@ impl BpeModel {
     /// # Errors
     /// [`ErrorKind::ModelFormat`](crate::ErrorKind::ModelFormat) where a token or an id comes twice, or
     /// where the ids leave more gaps than there are tokens.
-    pub fn new<S: Into<Box<str>>>(
-        vocab: impl ExactSizeIterator<Item = (S, TokenId)> + Clone,
-    ) -> Result<Self> {
+    pub fn new<S: Into<Box<str>>>(vocab: Vec<(S, TokenId)>) -> Result<Self> {
         let fault = |message: String| Err(Error::model_format("model.vocab", message));
-        let highest = vocab.clone().map(|(_, id)| id as usize).max();
-        let room = highest.map_or(0, |id| id + 1);
-        if room > 2 * vocab.len() + MAX_GAPS {
-            return fault(format!(
-                "the ids go up to {}, but there are only {} tokens",
-                room - 1,
-                vocab.len()
-            ));
+        let len = vocab.len();
+        let room = vocab.iter().map(|&(_, id)| id as usize + 1).max().unwrap_or(0);
+        if room > 2 * len + MAX_GAPS {
+            return fault(format!("the ids go up to {}, but there are only {len} tokens", room - 1));
         }
         let mut tokens: Vec<Option<Box<str>>> = vec![None; room];
-        let mut ids = Map::with_capacity_and_hasher(vocab.len(), Default::default());
+        let mut ids = Map::with_capacity_and_hasher(len, Default::default());
         for (token, id) in vocab {
             let token = token.into();
-            let slot = &mut tokens[id as usize];
+            let Some(slot) = tokens.get_mut(id as usize) else { continue };
             if let Some(first) = slot {
                 return fault(format!("the tokens {first:?} and {token:?} have the same id, {id}"));
             }
             *slot = Some(token.clone());
             if let Some(first) = ids.insert(token, id) {
-                let token = tokens[id as usize].as_deref().unwrap_or_default();
-                return fault(format!("the token {token:?} has two ids, {first} and {id}"));
+                let token = slot.as_deref().unwrap_or_default();
+                return fault(format!("the token {token:?} comes twice, with the ids {first} and {id}"));
             }
         }
         Ok(Self {

@@ -3,18 +3,24 @@
 //!
 //! Each is a plain description, as it stands in the file, together with the functions that run it.
 
+mod aligned;
 mod bpe_model;
 mod decoder;
 mod normalizer;
+mod pattern;
 mod post_processor;
 mod pre_tokenizer;
+mod precompiled;
 mod settings;
 
+pub use aligned::AlignedText;
 pub use bpe_model::BpeModel;
 pub use decoder::Decoder;
-pub use normalizer::{Normalizer, Pattern};
+pub use normalizer::Normalizer;
+pub use pattern::Pattern;
 pub use post_processor::{PostProcessor, SpecialToken, Template, TemplatePiece, TemplateSequence};
 pub use pre_tokenizer::{Metaspace, PreTokenizer, PrependScheme};
+pub use precompiled::Precompiled;
 pub use settings::{Padding, PaddingStrategy, Side, Truncation, TruncationStrategy};
 
 use crate::added_tokens::AddedToken;

@@ -1,6 +1,6 @@
 //! Text before merging: SentencePiece's normalizer (`Normalizer::Normalize`, sentencepiece 0.2.3).
 
-mod charsmap;
+pub(crate) mod charsmap;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -110,7 +110,7 @@ impl Normalizer {
         let settings = model.normalizer.clone();
         let charsmap = match settings.precompiled_charsmap.as_slice() {
             [] => None,
-            blob => Some(CharsMap::new(blob)?),
+            blob => Some(CharsMap::new(blob, "normalizer_spec.precompiled_charsmap")?),
         };
         Ok(Self { settings, charsmap, user_defined })
     }
