@@ -224,7 +224,7 @@ class BatchEncoding(UserDict[str, Any]):
                 if key == "overflowing_tokens":
                     raise ValueError(
                         "Unable to create tensor returning overflowing tokens of different lengths. Leave "
-                        "`return_tensors` out, or load the tokenizer from a tokenizer.json, which gives windows"
+                        "`return_tensors` out, or load the tokenizer from a tokenizer.json: it gives windows"
                     ) from error
                 raise ValueError(
                     "Unable to create tensor, you should probably activate truncation and/or padding with "

@@ -80,8 +80,8 @@ class Calling(Preparing):
             return_token_type_ids: Whether to return `token_type_ids`.
             return_attention_mask: Whether to return `attention_mask`; by default, if the model takes it.
             return_overflowing_tokens: Whether to return what truncation cuts off: as rows of their own and
-                `overflow_to_sample_mapping` for a tokenizer from `tokenizer.json`, as `overflowing_tokens` and
-                `num_truncated_tokens` for one from `tokenizer.model`.
+                `overflow_to_sample_mapping` for a tokenizer from `tokenizer.json`, as `overflowing_tokens`
+                and `num_truncated_tokens` for one from `tokenizer.model`.
             return_special_tokens_mask: Whether to return `special_tokens_mask`.
             return_offsets_mapping: Whether to return `offset_mapping`: each token's range of code points.
             return_length: Whether to return `length`.
@@ -175,8 +175,8 @@ class Calling(Preparing):
             return self._encode_many(text, **options)
         if isinstance(text_pair, str):
             raise TypeError(
-                "when tokenizing batches of text, `text_pair` must be a list or tuple with the same length as "
-                "`text`."
+                "when tokenizing batches of text, `text_pair` must be a list or tuple with the same length "
+                "as `text`."
             )
         if len(text) != len(text_pair):
             raise ValueError(
@@ -350,8 +350,8 @@ class Calling(Preparing):
             if len(batch) > 0 and (int(lengths.min()) < longest if length is None else longest > length):
                 raise ValueError(
                     "Unable to create tensor, you should probably activate truncation and/or padding with "
-                    "'padding=True' 'truncation=True' to have batched tensors with the same length. The rows of "
-                    f"`input_ids` are from {int(lengths.min())} to {longest} long"
+                    "'padding=True' 'truncation=True' to have batched tensors with the same length. The rows "
+                    f"of `input_ids` are from {int(lengths.min())} to {longest} long"
                 )
             for name in columns:
                 data[name] = from_array(
@@ -564,8 +564,8 @@ def _check_input(value: Any) -> None:
         if isinstance(first, (list, tuple)) and (not first or isinstance(first[0], (str, list, tuple))):
             return
     raise ValueError(
-        "text input must be of type `str` (single example), `list[str]` (batch or single pretokenized example) "
-        "or `list[list[str]]` (batch of pretokenized examples)."
+        "text input must be of type `str` (single example), `list[str]` (batch or single pretokenized "
+        "example) or `list[list[str]]` (batch of pretokenized examples)."
     )
 
 

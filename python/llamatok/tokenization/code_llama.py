@@ -15,9 +15,9 @@ from llamatok.tokenization.special_tokens import Token
 class CodeLlamaTokenizer(LlamaTokenizer):
     """The tokenizer of Code Llama: a text with a gap becomes prefix, suffix and the order to fill the gap.
 
-    `tokenizer("def f():<FILL_ME>return x")` gives the ids of `<s> ▁<PRE> def f(): ▁<SUF> return x ▁<MID>`, and
-    so does `tokenizer.tokenize(prefix, suffix)` without `<s>`. Neither prefix nor suffix is looked through for
-    special tokens. A text without a gap is encoded as by `LlamaTokenizer`, with `legacy=False`.
+    `tokenizer("def f():<FILL_ME>return x")` gives the ids of `<s> ▁<PRE> def f(): ▁<SUF> return x ▁<MID>`,
+    and so does `tokenizer.tokenize(prefix, suffix)` without `<s>`. Neither prefix nor suffix is looked
+    through for special tokens. A text without a gap is encoded as by `LlamaTokenizer`, with `legacy=False`.
 
     Args:
         vocab_file: See `LlamaTokenizer`, as for all that is not here.

@@ -40,7 +40,7 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
     >>> tokenizer = LlamaTokenizer.default()
     >>> tokenizer.tokenize("Hello")
     ['▁Hello']
-    >>> tokenizer("Hello")["input_ids"] == [tokenizer.bos_token_id, *tokenizer.convert_tokens_to_ids(["▁Hello"])]
+    >>> tokenizer("Hello")["input_ids"] == tokenizer.convert_tokens_to_ids(["<s>", "▁Hello"])
     True
 
     Args:
@@ -63,8 +63,8 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         clean_up_tokenization_spaces: Whether decoding removes spaces before punctuation and the like.
         use_default_system_prompt: Whether `default_chat_template` begins with Llama 2's system prompt.
         spaces_between_special_tokens: Kept and saved; decoding goes by its own argument, as in transformers.
-        legacy: Whether text after a special token gets a prefix space (True, also for None), or the whole text
-            alone (False). A `tokenizer.json` says so itself.
+        legacy: Whether text after a special token gets a prefix space (True, also for None), or the whole
+            text alone (False). A `tokenizer.json` says so itself.
         add_prefix_space: Whether there is a prefix space at all; None leaves it to the file.
         from_slow: Whether to take `vocab_file` where there is a `tokenizer_file`, too.
         split_special_tokens: Whether special tokens in a text are read as ordinary text.
@@ -87,7 +87,7 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         "vocab_file": files.TOKENIZER_MODEL,
         "tokenizer_file": files.TOKENIZER_JSON,
     }
-    model_input_names: list[str] = ["input_ids", "attention_mask"]
+    model_input_names: list[str] = ["input_ids", "attention_mask"]  # noqa: RUF012 - as in transformers
     padding_side: str = "right"
     truncation_side: str = "right"
 
@@ -148,7 +148,8 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         else:
             raise ValueError(
                 f"{type(self).__name__} needs a `vocab_file` (tokenizer.model, GGUF), a `tokenizer_file` "
-                "(tokenizer.json), or `vocab` and `merges`; `from_pretrained` finds them in a folder or on the hub"
+                "(tokenizer.json), or `vocab` and `merges`; `from_pretrained` finds the files in a folder or "
+                "on the hub"
             )
         slow = loaded.mode == "sentencepiece"
         if slow:
@@ -261,8 +262,8 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
     def _from_tokenizer(self, tokenizer: Tokenizer) -> Pipeline:
         if self.legacy is None:
             logger.warning_once(
-                "`legacy` is not given: text after a special token gets a prefix space, as it always did. With "
-                "`legacy=False` it does not; give one or the other to be rid of this message"
+                "`legacy` is not given: text after a special token gets a prefix space, as it always did. "
+                "With `legacy=False` it does not; give one or the other to be rid of this message"
             )
             self.legacy = True
         prefix = True if self._add_prefix_space is None else self._add_prefix_space
@@ -484,7 +485,8 @@ LlamaTokenizerFast = LlamaTokenizer
 
 
 def _sections(loaded: Pipeline) -> dict[str, Any]:
-    """What the sections `truncation` and `padding` of a tokenizer.json say of defaults (transformers 4.57)."""
+    """What the sections `truncation` and `padding` of a tokenizer.json say of defaults, as transformers 4.57
+    reads them."""
     truncation, padding = loaded.truncation or {}, loaded.padding or {}
     found = {
         "truncation_side": truncation.get("direction"),

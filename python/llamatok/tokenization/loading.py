@@ -20,12 +20,30 @@ SOURCE = "llamatok_source"
 #: What a `tokenizer_config.json` may say that is no business of a tokenizer of this class.
 _IGNORED = frozenset(
     {
-        SOURCE, "tokenizer_class", "auto_map", "processor_class", "name_or_path", "vocab_file", "tokenizer_file",
-        "special_tokens_map_file", "added_tokens_file", "device_map", "backend", "is_local", "local_files_only",
-        "files_loaded", "fast_tokenizer_files", "init_inputs", "slow_tokenizer_class", "from_slow", "max_len",
-        "verbose", "cache_bytes", "seed",
+        SOURCE,
+        "tokenizer_class",
+        "auto_map",
+        "processor_class",
+        "name_or_path",
+        "vocab_file",
+        "tokenizer_file",
+        "special_tokens_map_file",
+        "added_tokens_file",
+        "device_map",
+        "backend",
+        "is_local",
+        "local_files_only",
+        "files_loaded",
+        "fast_tokenizer_files",
+        "init_inputs",
+        "slow_tokenizer_class",
+        "from_slow",
+        "max_len",
+        "verbose",
+        "cache_bytes",
+        "seed",
     }
-)  # fmt: skip
+)
 
 
 class Loading:
@@ -51,13 +69,13 @@ class Loading:
         """A tokenizer from a folder, from the Hugging Face hub, or from a single file.
 
         Of a folder's files, `tokenizer.json` goes before `tokenizer.model`, as for `AutoTokenizer` and for
-        `LlamaTokenizer` of transformers 5: it states its pipeline in full. `from_slow=True` or `use_fast=False`
-        turn this round, for the rules of `LlamaTokenizer` of transformers 4. What llamatok has saved is loaded
-        from the kind of file that it was made from.
+        `LlamaTokenizer` of transformers 5: it states its pipeline in full. `from_slow=True` or
+        `use_fast=False` turn this round, for the rules of `LlamaTokenizer` of transformers 4. What llamatok
+        has saved is loaded from the kind of file that it was made from.
 
-        A `chat_template.jinja` goes before the template of `tokenizer_config.json`, and that before the one of
-        `chat_template.json`; `additional_chat_templates/*.jinja` add templates by name. Added tokens are those
-        of `tokenizer_config.json`, or, if it has none, those of `special_tokens_map.json` and
+        A `chat_template.jinja` goes before the template of `tokenizer_config.json`, and that before the one
+        of `chat_template.json`; `additional_chat_templates/*.jinja` add templates by name. Added tokens are
+        those of `tokenizer_config.json`, or, if it has none, those of `special_tokens_map.json` and
         `added_tokens.json`, besides those of `tokenizer.json`.
 
         Args:

@@ -61,8 +61,8 @@ class Preparing(SpecialTokens):
             token_ids_0: The ids of a sequence.
             token_ids_1: Those of its pair.
             already_has_special_tokens: Whether `token_ids_0` has the special tokens in it; all ids of
-                `all_special_ids` count as such then. Else the mask is of what `build_inputs_with_special_tokens`
-                returns.
+                `all_special_ids` count as such then. Else the mask is of what
+                `build_inputs_with_special_tokens` returns.
 
         Raises:
             ValueError: A pair is given with `already_has_special_tokens`.
@@ -86,8 +86,8 @@ class Preparing(SpecialTokens):
     ) -> list[int]:
         """0 for each token of the first sequence, 1 for each of the second.
 
-        For a tokenizer from `tokenizer.model` this counts the special tokens around the sequences too, for one
-        from `tokenizer.json` it does not, as in transformers.
+        For a tokenizer from `tokenizer.model` this counts the special tokens around the sequences too, for
+        one from `tokenizer.json` it does not, as in transformers.
         """
         if not self._slow():
             return [0] * len(token_ids_0) + [1] * len(token_ids_1 or [])
@@ -133,8 +133,8 @@ class Preparing(SpecialTokens):
 
         Returns:
             `ids` and `pair_ids` without what was cut off, and the overflowing ids (none for two sequences
-            under "longest_first"). Where a sequence has too few ids, all is returned as it is, and an error is
-            logged.
+            under "longest_first"). Where a sequence has too few ids, all is returned as it is, and an error
+            is logged.
         """
         strategy = TruncationStrategy(getattr(truncation_strategy, "value", truncation_strategy))
         count = num_tokens_to_remove
@@ -154,8 +154,8 @@ class Preparing(SpecialTokens):
         if len(chosen) <= count:
             which = "second" if strategy is TruncationStrategy.ONLY_SECOND else "first"
             logger.error(
-                f"{count} ids would have to be cut off the {which} sequence, which has {len(chosen)}: left whole. "
-                "Choose a greater `max_length` or another truncation strategy"
+                f"{count} ids would have to be cut off the {which} sequence, which has {len(chosen)}: left "
+                "whole. Choose a greater `max_length` or another truncation strategy"
             )
             return ids, pair_ids, []
         window = min(len(chosen), stride + count)
@@ -187,7 +187,7 @@ class Preparing(SpecialTokens):
         prepend_batch_axis: bool = False,
         **kwargs: Any,
     ) -> BatchEncoding:
-        """What a model takes, from the ids of one sequence or of two: as calling the tokenizer with the texts.
+        """What a model takes, from the ids of one sequence or of two: as calling with the texts.
 
         The parameters are those of `__call__`.
 
@@ -262,8 +262,8 @@ class Preparing(SpecialTokens):
         [[1, 1, 1], [1, 0, 0]]
 
         Args:
-            encoded_inputs: A dictionary with `input_ids`, of one row or of several, or a list of dictionaries,
-                each of one row. Besides the ids, `attention_mask`, `token_type_ids` and
+            encoded_inputs: A dictionary with `input_ids`, of one row or of several, or a list of
+                dictionaries, each of one row. Besides the ids, `attention_mask`, `token_type_ids` and
                 `special_tokens_mask` are filled up.
             padding: True or "longest", to the longest row; "max_length", to `max_length` or to what the model
                 takes; False or "do_not_pad", not at all.
@@ -378,8 +378,8 @@ class Preparing(SpecialTokens):
         limit = self.model_max_length
         if verbose and 0 < limit < LARGE_INTEGER and length > limit:
             logger.warning_once(
-                f"Token indices sequence length is longer than the specified maximum sequence length for this "
-                f"model ({length} > {limit})"
+                "Token indices sequence length is longer than the specified maximum sequence length for "
+                f"this model ({length} > {limit})"
             )
 
 
@@ -407,13 +407,13 @@ def check_slow_options(
     """
     if return_token_type_ids and not add_special_tokens:
         raise ValueError(
-            "Asking to return token_type_ids while setting add_special_tokens to False results in an undefined "
-            "behavior. Please set add_special_tokens to True or set return_token_type_ids to None."
+            "Asking to return token_type_ids while setting add_special_tokens to False results in an "
+            "undefined behavior. Please set add_special_tokens to True or set return_token_type_ids to None."
         )
     if return_overflowing_tokens and pair and truncation is TruncationStrategy.LONGEST_FIRST:
         raise ValueError(
-            "Not possible to return overflowing tokens for pair of sequences with the `longest_first`. Please "
-            "select another truncation strategy than `longest_first`, for instance `only_second` or "
+            "Not possible to return overflowing tokens for pair of sequences with the `longest_first`. "
+            "Please select another truncation strategy than `longest_first`, for instance `only_second` or "
             "`only_first`."
         )
 

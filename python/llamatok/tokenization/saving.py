@@ -219,9 +219,9 @@ class Saving(SpecialTokens):
     def _class_for_others(self, content: dict[str, Any], plain_template: bool) -> str:
         """The class by which transformers gives the same ids.
 
-        `LlamaTokenizer` of transformers 5 takes the vocabulary and the merges of a `tokenizer.json` and puts a
-        pipeline of its own around them, which is another one for the legacy behaviour: " x" loses its space. A
-        class that does not know of Llama runs the pipeline of the file.
+        `LlamaTokenizer` of transformers 5 takes the vocabulary and the merges of a `tokenizer.json` and puts
+        a pipeline of its own around them, which is another one for the legacy behaviour: " x" loses its
+        space. A class that does not know of Llama runs the pipeline of the file.
         """
         name = type(self).__name__
         if name != "LlamaTokenizer" or not content:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 Token: TypeAlias = "str | AddedToken"
 
-#: The names that transformers gives to special tokens; "additional_special_tokens" is a list of those without.
+#: The names that transformers gives to special tokens; "additional_special_tokens" is a list of those
+#: without.
 NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 

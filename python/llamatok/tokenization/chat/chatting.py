@@ -56,8 +56,8 @@ class Chatting(Calling):
                 return own["default"]
             raise ValueError(
                 "This model has multiple chat templates with no default specified! Please either pass a chat "
-                "template or the name of the template you wish to use to the `chat_template` argument. Available "
-                f"template names are {sorted(own)}."
+                "template or the name of the template you wish to use to the `chat_template` argument. "
+                f"Available template names are {sorted(own)}."
             )
         if chat_template is not None:
             return chat_template
@@ -198,8 +198,8 @@ class Chatting(Calling):
         """
         if "add_generation_prompt" in kwargs:
             raise ValueError(
-                "`encode_message_with_chat_template` does not support `add_generation_prompt`. Please add the "
-                "generation prompt separately."
+                "`encode_message_with_chat_template` does not support `add_generation_prompt`. Please add "
+                "the generation prompt separately."
             )
         history = conversation_history or []
         ids: list[int] = self.apply_chat_template([*history, message], **kwargs)
@@ -232,8 +232,8 @@ def _tool_schemas(tools: list[Any] | None) -> list[dict[str, Any]] | None:
             schemas.append(get_json_schema(tool))
         else:
             raise ValueError(
-                "Tools should either be a JSON schema, or a callable function with type hints and a docstring "
-                "suitable for auto-conversion to a schema."
+                "Tools should either be a JSON schema, or a callable function with type hints and a "
+                "docstring suitable for auto-conversion to a schema."
             )
     return schemas
 
@@ -266,7 +266,8 @@ def _open_final(messages: list[dict[str, Any]], continue_final: bool | str, temp
         raise ValueError(f'continue_final_message is set but the final message has no "{field}" to continue!')
     if field not in template:
         raise ValueError(
-            f'continue_final_message is set to "{field}" but this is not an accepted field in the chat_template'
+            f'continue_final_message is set to "{field}" but this is not an accepted field in the '
+            "chat_template"
         )
     content = messages[-1][field]
     if isinstance(content, str):

@@ -1,7 +1,7 @@
 """Rendering chat templates: Jinja in its sandbox, with what transformers adds to it.
 
-A template comes with a model and is not to be trusted: it runs in `ImmutableSandboxedEnvironment`, loads nothing,
-sees plain data only (strings, numbers, lists, dictionaries), and few functions besides.
+A template comes with a model and is not to be trusted: it runs in `ImmutableSandboxedEnvironment`, loads
+nothing, sees plain data only (strings, numbers, lists, dictionaries), and few functions besides.
 """
 
 from __future__ import annotations

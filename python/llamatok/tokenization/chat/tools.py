@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import inspect
 import json
@@ -135,11 +136,9 @@ def _parameters(func: Callable[..., Any], name: str) -> dict[str, Any]:
             required.append(parameter)
         properties[parameter] = _schema(hints[parameter])
     if "return" in hints:
-        try:
+        # A model never writes what a function returns, so a hint without a schema does no harm there.
+        with contextlib.suppress(TypeHintParsingException):
             properties["return"] = _schema(hints["return"])
-        except TypeHintParsingException:
-            # A model never writes what a function returns.
-            pass
     schema: dict[str, Any] = {"type": "object", "properties": properties}
     if required:
         schema["required"] = required
@@ -167,8 +166,8 @@ def _schema(hint: Any) -> dict[str, Any]:
     elif origin is dict:
         return {"type": "object", "additionalProperties": _schema(arguments[1])}
     raise TypeHintParsingException(
-        f"Couldn't parse the type hint {hint!r}: use int, float, str, bool, Literal, an Enum, and list, tuple, "
-        "dict and Union of these, or pass a JSON schema instead of the function"
+        f"Couldn't parse the type hint {hint!r}: use int, float, str, bool, Literal, an Enum, and list, "
+        "tuple, dict and Union of these, or pass a JSON schema instead of the function"
     )
 
 
