@@ -49,7 +49,9 @@ class CodeLlamaTokenizer(LlamaTokenizer):
                 additional.setdefault(str(token), token)
         self.fill_token = fill_token
         self.suffix_first = bool(suffix_first)
-        self._infilling_tokens = [None if token is None else str(token) for token in infilling]
+        self._infilling_tokens: list[str | None] = [
+            None if token is None else str(token) for token in infilling
+        ]
         self._without_prefix: Pipeline | None = None
         super().__init__(
             vocab_file,
