@@ -6,6 +6,7 @@
 mod aligned;
 mod bpe_model;
 mod decoder;
+mod encoder;
 mod normalizer;
 mod pattern;
 mod post_processor;
@@ -16,6 +17,7 @@ mod settings;
 pub use aligned::AlignedText;
 pub use bpe_model::BpeModel;
 pub use decoder::Decoder;
+pub(crate) use encoder::{AlignedToken, Encoder};
 pub use normalizer::Normalizer;
 pub use pattern::Pattern;
 pub use post_processor::{PostProcessor, SpecialToken, Template, TemplatePiece, TemplateSequence};
