@@ -16,6 +16,7 @@ mod settings;
 
 pub use aligned::AlignedText;
 pub use bpe_model::BpeModel;
+pub(crate) use decoder::byte_of;
 pub use decoder::Decoder;
 pub(crate) use encoder::{AlignedToken, Encoder};
 pub use normalizer::Normalizer;

@@ -12,86 +12,34 @@ use super::columns::Columns;
 use super::sentencepiece::Dropout;
 use crate::added_tokens::automata::Splitter;
 use crate::added_tokens::AddedTokens;
-use crate::bpe::ranked::{RankedEngine, RankedWorker, Span, WordRule};
-use crate::components::{
-    AlignedText, Metaspace, Normalizer, Pattern, PreTokenizer, PrependScheme, TokenizerJson,
-};
-use crate::vocabulary::SPACE_SYMBOL;
-use crate::Result;
-
-/// How raw text becomes what is merged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plan {
-    /// The normalizer does nothing but this.
-    Normalizer { prepends: bool, replaces: bool },
-    /// There is no normalizer, and the pre-tokenizer is this one.
-    Metaspace(Metaspace),
-    /// Something else, to be done step by step.
-    Steps,
-}
-
-impl Plan {
-    fn new(normalizer: Option<&Normalizer>, pre_tokenizer: Option<&PreTokenizer>) -> Self {
-        let normalizers = normalizer.map(Normalizer::steps).unwrap_or_default();
-        let splitters = pre_tokenizer.map(PreTokenizer::steps).unwrap_or_default();
-        if let ([], [metaspace]) = (&normalizers[..], &splitters[..]) {
-            if metaspace.replacement == '▁' {
-                return Self::Metaspace(**metaspace);
-            }
-        }
-        let prepends = |step: &Normalizer| matches!(step, Normalizer::Prepend(text) if text == SPACE_SYMBOL);
-        let plan = match normalizers[..] {
-            _ if !splitters.is_empty() => Self::Steps,
-            [] => Self::Normalizer { prepends: false, replaces: false },
-            [step] if prepends(step) => Self::Normalizer { prepends: true, replaces: false },
-            [step] if replaces_spaces(step) => Self::Normalizer { prepends: false, replaces: true },
-            [a, b] if prepends(a) && replaces_spaces(b) || replaces_spaces(a) && prepends(b) => {
-                Self::Normalizer { prepends: true, replaces: true }
-            }
-            _ => Self::Steps,
-        };
-        plan
-    }
-}
-
-fn replaces_spaces(step: &Normalizer) -> bool {
-    matches!(
-        step,
-        Normalizer::Replace { pattern: Pattern::String(pattern), content }
-            if pattern == " " && content == SPACE_SYMBOL
-    )
-}
-
-/// What the words are that the engine gets.
-pub(super) fn word_rule(json: &TokenizerJson) -> WordRule {
-    let splitters = json.pre_tokenizer.as_ref().map(PreTokenizer::steps).unwrap_or_default();
-    let replaced_last = json.normalizer.as_ref().is_some_and(|normalizer| {
-        let steps = normalizer.steps();
-        let after = steps.iter().rev().take_while(|step| !replaces_spaces(step)).collect::<Vec<_>>();
-        after.len() < steps.len()
-            && after.iter().all(|step| matches!(step, Normalizer::Prepend(text) if !text.contains(' ')))
-    });
-    let by_symbol = !splitters.is_empty() && splitters.iter().all(|step| step.replacement == '▁');
-    WordRule {
-        spaces_are_replaced: by_symbol || (splitters.is_empty() && replaced_last),
-        splits: by_symbol && splitters.iter().any(|step| step.split),
-    }
-}
+use crate::bpe::ranked::RankedWorker;
+use crate::components::{AlignedToken, BpeModel, Encoder as Components, TokenizerJson};
+use crate::{Result, TokenId};
 
 /// A `tokenizer.json` that runs.
 #[derive(Debug)]
 pub(super) struct JsonRules {
-    pub(super) json: TokenizerJson,
-    pub(super) engine: RankedEngine,
-    plan: Plan,
+    /// The file, but for its added tokens and its model.
+    file: TokenizerJson,
+    pub(super) components: Components,
 }
 
 impl JsonRules {
-    pub(super) fn new(json: TokenizerJson, cache_bytes: Option<usize>) -> Self {
-        let plan = Plan::new(json.normalizer.as_ref(), json.pre_tokenizer.as_ref());
-        // The engine has a share in the model; the file's description keeps one of its own.
-        let engine = RankedEngine::new(&Arc::new(json.model.clone()), word_rule(&json), cache_bytes);
-        Self { json, engine, plan }
+    pub(super) fn new(mut file: TokenizerJson, cache_bytes: Option<usize>) -> Result<Self> {
+        let components = Components::new(&file, cache_bytes);
+        // The components have the model; a second one would double the memory.
+        file.model = BpeModel::new(Vec::<(&str, TokenId)>::new())?;
+        Ok(Self { file, components })
+    }
+
+    /// The file, but for its added tokens and its model.
+    pub(super) fn file(&self) -> &TokenizerJson {
+        &self.file
+    }
+
+    /// The model.
+    pub(super) fn model(&self) -> &BpeModel {
+        self.components.model()
     }
 
     /// Splits text at added tokens.
@@ -99,7 +47,7 @@ impl JsonRules {
     /// # Errors
     /// As [`Splitter::new`].
     pub(super) fn splitter(&self, added: &Arc<AddedTokens>) -> Result<Splitter> {
-        Splitter::new(added.clone(), |content| match &self.json.normalizer {
+        Splitter::new(added.clone(), |content| match &self.file.normalizer {
             Some(normalizer) => normalizer.normalize_str(content),
             None => content.to_owned(),
         })
@@ -152,7 +100,7 @@ impl Encoder<'_> {
         }
     }
 
-    /// Encodes a chunk without offsets, if the plan is a simple one.
+    /// Encodes a chunk without offsets, if the components allow it.
     fn encode_direct(
         &self,
         worker: &mut RankedWorker,
@@ -161,51 +109,25 @@ impl Encoder<'_> {
         rest: &mut Rest<'_>,
         out: &mut Columns,
     ) -> Result<bool> {
-        let engine = &self.rules.engine;
-        if chunk.is_empty() {
+        let components = &self.rules.components;
+        if !self.splitter.seeks_normalized() {
+            components.encode_chunk(worker, chunk, start, &mut out.ids)?;
             return Ok(true);
         }
-        match self.rules.plan {
-            Plan::Steps => return Ok(false),
-            Plan::Normalizer { prepends, .. } if !self.splitter.seeks_normalized() => {
-                engine.encode(worker, chunk, prepends, &mut out.ids)?;
-            }
-            Plan::Normalizer { prepends, replaces } => {
-                let mut normalized = String::with_capacity(chunk.len() + chunk.len() / 2 + 3);
-                if prepends {
-                    normalized.push_str(SPACE_SYMBOL);
-                }
-                if replaces {
-                    replace_spaces(chunk, &mut normalized);
-                } else {
-                    normalized.push_str(chunk);
-                }
-                self.splitter.split_normalized(&normalized, self.split_special, |(range, id)| match id {
-                    Some(id) => {
-                        self.push_token(id, &normalized[range], (0, 0), rest, out);
-                        Ok(())
-                    }
-                    None => engine.encode(worker, &normalized[range], false, &mut out.ids),
-                })?;
-            }
-            Plan::Metaspace(metaspace) => {
-                let mut encode = |part: &str, start: usize, out: &mut Columns| {
-                    let prefix = !part.starts_with([' ', '▁']) && metaspace.prepends_at(start);
-                    engine.encode(worker, part, prefix, &mut out.ids)
-                };
-                if !self.splitter.seeks_normalized() {
-                    encode(chunk, start, out)?;
-                    return Ok(true);
-                }
-                self.splitter.split_normalized(chunk, self.split_special, |(range, id)| match id {
-                    Some(id) => {
-                        self.push_token(id, &chunk[range], (0, 0), rest, out);
-                        Ok(())
-                    }
-                    None => encode(&chunk[range.clone()], start + range.start, out),
-                })?;
-            }
+        if !components.is_plain() {
+            return Ok(false);
         }
+        let normalized = components.normalize_plain(chunk);
+        self.splitter.split_normalized(&normalized, self.split_special, |(range, id)| match id {
+            Some(id) => {
+                self.push_token(id, &normalized[range], (0, 0), rest, out);
+                Ok(())
+            }
+            None => {
+                let start = start + range.start;
+                components.encode_part(worker, &normalized[range], start, &mut out.ids)
+            }
+        })?;
         Ok(true)
     }
 
@@ -219,15 +141,11 @@ impl Encoder<'_> {
         dropout: &mut Dropout<'_>,
         out: &mut Columns,
     ) -> Result<()> {
-        let json = &self.rules.json;
-        let mut aligned = AlignedText::new(chunk, start)?;
-        if let Some(normalizer) = &json.normalizer {
-            normalizer.normalize(&mut aligned);
-        }
-        let mut words = Vec::new();
-        let mut spans: Vec<Span> = Vec::new();
+        let components = &self.rules.components;
+        let aligned = components.normalize(chunk, start)?;
+        let mut tokens: Vec<AlignedToken> = Vec::new();
         self.splitter.split_normalized(aligned.text(), self.split_special, |(range, id)| {
-            if range.is_empty() {
+            if range.start == range.end {
                 return Ok(());
             }
             if let Some(id) = id {
@@ -235,41 +153,24 @@ impl Encoder<'_> {
                 self.push_token(id, &aligned.text()[range], origin, rest, out);
                 return Ok(());
             }
-            let part = if range.len() == aligned.text().len() { aligned.clone() } else { aligned.slice(range) };
-            match &json.pre_tokenizer {
-                Some(pre_tokenizer) => pre_tokenizer.split(part, &mut words),
-                None => words.push(part),
-            }
-            for word in words.drain(..) {
-                spans.clear();
-                match dropout {
-                    Some((probability, random)) => {
-                        let mut drop = || random.chance(*probability);
-                        self.rules.engine.encode_word_with_dropout(worker, word.text(), &mut drop, &mut spans)?;
-                    }
-                    None => self.rules.engine.encode_word(worker, word.text(), &mut spans)?,
+            let is_all = range.len() == aligned.text().len();
+            let part = if is_all { aligned.clone() } else { aligned.slice(range) };
+            tokens.clear();
+            let words = match dropout {
+                Some((probability, random)) => {
+                    let mut drop = || random.chance(*probability);
+                    components.encode_aligned(worker, part, Some(&mut drop), &mut tokens)?
                 }
-                out.ids.extend(spans.iter().map(|span| span.id));
-                if let Some(details) = &mut out.details {
-                    details.spans.extend(spans.iter().map(|span| {
-                        let range = span.start as usize..span.end as usize;
-                        rest.span(word.original_range(range.clone()).unwrap_or((range.start, range.end)))
-                    }));
-                    details.words.resize(details.spans.len(), rest.next_word());
-                }
+                None => components.encode_aligned(worker, part, None, &mut tokens)?,
+            };
+            out.ids.extend(tokens.iter().map(|token| token.id));
+            if let Some(details) = &mut out.details {
+                details.spans.extend(tokens.iter().map(|token| rest.span(token.range)));
+                details.words.extend(tokens.iter().map(|token| rest.word_at(token.word)));
             }
+            rest.words += words as i32;
             Ok(())
         })
-    }
-}
-
-/// Appends `text` with `▁` for each space.
-fn replace_spaces(text: &str, out: &mut String) {
-    for (index, part) in text.split(' ').enumerate() {
-        if index > 0 {
-            out.push_str(SPACE_SYMBOL);
-        }
-        out.push_str(part);
     }
 }
 
@@ -315,6 +216,11 @@ impl Rest<'_> {
         }
         self.bytes = index;
         self.chars - i32::from(!begins_char(self.text.as_bytes()[index]))
+    }
+
+    /// The number of the word that is `index` words ahead.
+    fn word_at(&self, index: usize) -> i32 {
+        self.word.unwrap_or(self.words + index as i32)
     }
 
     fn next_word(&mut self) -> i32 {
