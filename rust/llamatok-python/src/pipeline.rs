@@ -34,12 +34,12 @@ pub struct Pipeline {
 
 impl Pipeline {
     fn new(pipeline: llamatok::Pipeline, cache_bytes: Option<usize>) -> Self {
-        let ints = Arc::new(Ints::new(pipeline.vocab_size()));
+        let ints = Arc::new(Ints::new(pipeline.id_limit()));
         Self { pipeline, cache_bytes, ints }
     }
 
     fn with(&self, pipeline: llamatok::Pipeline) -> Self {
-        if pipeline.vocab_size() > self.ints.len() {
+        if pipeline.id_limit() > self.ints.len() {
             return Self::new(pipeline, self.cache_bytes);
         }
         Self { pipeline, cache_bytes: self.cache_bytes, ints: self.ints.clone() }
@@ -124,6 +124,25 @@ impl Pipeline {
         let settings = SlowSettings { legacy, add_prefix_space };
         let pipeline = llamatok::Pipeline::from_tokenizer(core.clone(), settings);
         Ok(Self::new(pipeline.map_err(|error| call_error(&error))?, cache_bytes))
+    }
+
+    /// Reads a `tokenizer.json` from memory; added tokens and templates are those of the file.
+    #[staticmethod]
+    #[pyo3(signature = (data, *, cache_bytes=None))]
+    fn from_tokenizer_json(data: &Bound<'_, PyAny>, cache_bytes: Option<i64>) -> PyResult<Self> {
+        let py = data.py();
+        let Ok(data) = data.cast::<PyBytes>() else {
+            return Err(PyTypeError::new_err(format!("data must be bytes, not {}", data.get_type().name()?)));
+        };
+        let (bytes, cache_bytes) = (data.as_bytes(), byte_count(cache_bytes)?);
+        let pipeline = py.detach(|| llamatok::Pipeline::from_tokenizer_json(bytes, cache_bytes));
+        Ok(Self::new(pipeline.map_err(|error| load_error(py, &error, None))?, cache_bytes))
+    }
+
+    /// The pipeline as a `tokenizer.json`.
+    fn to_json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let json = py.detach(|| self.pipeline.to_tokenizer_json());
+        Ok(PyBytes::new(py, &json.map_err(|error| call_error(&error))?))
     }
 
     /// Whose rules are followed: "sentencepiece" or "tokenizer_json".
@@ -512,7 +531,7 @@ impl Pipeline {
         let (py, this) = (slf.py(), slf.get());
         let data = match this.pipeline.tokenizer() {
             Some(tokenizer) => PyBytes::new(py, &tokenizer.model().serialized),
-            None => PyBytes::new(py, b""),
+            None => this.to_json(py)?,
         };
         let [special, additional] = this.pipeline.special_ids();
         let state = (
@@ -543,10 +562,14 @@ impl Pipeline {
         let templates = templates(&template.get_item(0)?, &template.get_item(1)?)?;
         let added = added_tokens.into_iter().map(added_token).collect();
         let pipeline = py.detach(|| {
-            let (legacy, add_prefix_space) = settings.unwrap_or_default();
-            let tokenizer = llamatok::Tokenizer::from_bytes(bytes, cache_bytes)?;
-            llamatok::Pipeline::from_tokenizer(tokenizer, SlowSettings { legacy, add_prefix_space })?
-                .with_added_tokens(added)
+            let pipeline = match settings {
+                Some((legacy, add_prefix_space)) => {
+                    let tokenizer = llamatok::Tokenizer::from_bytes(bytes, cache_bytes)?;
+                    llamatok::Pipeline::from_tokenizer(tokenizer, SlowSettings { legacy, add_prefix_space })?
+                }
+                None => llamatok::Pipeline::from_tokenizer_json(bytes, cache_bytes)?,
+            };
+            pipeline.with_added_tokens(added)
         });
         let pipeline = pipeline.map_err(|error| load_error(py, &error, None))?;
         let pipeline = pipeline.with_templates(templates).with_special_ids(special_ids.0, special_ids.1);

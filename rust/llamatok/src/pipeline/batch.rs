@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::columns::{Columns, Details, NO_WORD};
 use super::truncate::{cut, windows};
-use super::{Pipeline, Rules};
+use super::{Pipeline, Rules, Worker};
 use crate::batch::{concat, run, share_out_by};
-use crate::bpe::engine::Worker;
 use crate::components::Truncation;
 use crate::post_process::{TemplateItem, Templates};
 use crate::random::Random;
@@ -139,6 +138,10 @@ struct Part {
     unmet: Vec<i64>,
 }
 
+/// So few texts and bytes are encoded on the calling thread.
+const MAX_SMALL: usize = 64;
+const MAX_SMALL_BYTES: usize = 16 << 10;
+
 impl Pipeline {
     /// Encodes texts, or pairs where there are `pairs`, on `num_threads` threads (`None`: as many as
     /// there are cores).
@@ -158,8 +161,11 @@ impl Pipeline {
             return Err(Error::unsupported("pairs", "there must be as many as there are texts"));
         }
         self.check(options)?;
-        let seed = options.seed.unwrap_or_else(Random::any_seed);
+        let seed = options.seed.unwrap_or_else(|| self.any_seed(options));
         let weight = |index| texts.bytes(index) + pairs.map_or(0, |pairs| pairs.bytes(index));
+        // To ask how many cores there are takes as long as to encode a few pages.
+        let is_small = (0..texts.len().min(MAX_SMALL)).map(weight).sum::<usize>() < MAX_SMALL_BYTES;
+        let num_threads = if is_small && texts.len() <= MAX_SMALL { Some(1) } else { num_threads };
         let tasks = share_out_by(texts.len(), num_threads, weight);
         let parts = run(&tasks, num_threads, |task| {
             self.with_worker(|worker| self.encode_task(worker, texts, pairs, task, options, seed))
@@ -185,7 +191,7 @@ impl Pipeline {
             ids.extend(self.encode_batch(sequences(&text), pair, options, Some(1))?.ids);
             return Ok(());
         }
-        let mut random = Random::new(options.seed.map_or_else(|| self.any_seed(options), |seed| seed), 0);
+        let mut random = Random::new(options.seed.unwrap_or_else(|| self.any_seed(options)), 0);
         self.with_worker(|worker| {
             let mut columns = Columns { ids: std::mem::take(ids), ..Columns::default() };
             let mut result = Ok(());
@@ -207,7 +213,7 @@ impl Pipeline {
 
     /// A seed where one is needed.
     fn any_seed(&self, options: &PipelineOptions) -> u64 {
-        if options.dropout.is_some() {
+        if options.dropout.is_some() || self.stated_dropout().is_some() {
             Random::any_seed()
         } else {
             0
@@ -228,7 +234,7 @@ impl Pipeline {
 
     fn encode_task(
         &self,
-        worker: &mut Worker,
+        worker: &mut Worker<'_>,
         texts: Sequences<'_>,
         pairs: Option<Sequences<'_>>,
         task: &Range<usize>,

@@ -1,5 +1,6 @@
 //! Ids and tokens to text.
 
+use super::json_decode::{self, JsonDecoder};
 use super::sentencepiece::SlowSettings;
 use super::{Pipeline, Rules};
 use crate::batch::{self, run, share_out_by, TextBatch};
@@ -85,6 +86,10 @@ impl Pipeline {
             Rules::SentencePiece { tokenizer, settings, .. } => {
                 self.decode_slow(tokenizer, *settings, ids, options, &mut bytes)
             }
+            Rules::TokenizerJson { decoder, .. } => {
+                decoder.get_or_init(|| JsonDecoder::new(self)).decode(self, ids, options, &mut bytes);
+                Ok(())
+            }
         };
         *out = into_string(bytes);
         if options.clean_up_tokenization_spaces && result.is_ok() {
@@ -140,6 +145,10 @@ impl Pipeline {
                 }
                 group.finish(&mut bytes)?;
                 Ok(into_string(bytes))
+            }
+            Rules::TokenizerJson { rules, .. } => {
+                let tokens = tokens.iter().map(|&token| token.to_owned()).collect();
+                Ok(json_decode::decode_tokens(rules.file().decoder.as_ref(), tokens))
             }
         }
     }
