@@ -135,6 +135,24 @@ def _steps(component: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]
     return [component]
 
 
+def for_all_versions(data: bytes) -> dict[str, Any]:
+    """A `tokenizer.json` in the spelling that old versions of the tokenizers library read, and new ones.
+
+    Versions before 0.20 know merges as texts with a space only, and a Metaspace with `add_prefix_space` only.
+    """
+    content: dict[str, Any] = json.loads(data)
+    model = content["model"]
+    merges = [_merge(pair) for pair in model["merges"]]
+    # Pairs whose tokens have spaces can be said in the newer way alone.
+    if not any(" " in left or " " in right for left, right in merges):
+        model["merges"] = [f"{left} {right}" for left, right in merges]
+    pre_tokenizer = content.get("pre_tokenizer")
+    for step in _steps(pre_tokenizer, "pretokenizers"):
+        if step.get("type") == "Metaspace":
+            step["add_prefix_space"] = step.get("prepend_scheme") != "never"
+    return content
+
+
 def is_nonlegacy_llama(content: dict[str, Any]) -> bool:
     """Whether a `tokenizer.json` has the very pipeline that transformers 5's `LlamaTokenizer` makes anew.
 
