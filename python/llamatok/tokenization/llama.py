@@ -214,13 +214,14 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
             self._set_model_specific(own)
         self._enter_added_tokens(loaded, added_tokens_decoder or {})
 
-        self._add_bos_token, self._add_eos_token = self._template_says(loaded) if not slow else (True, False)
+        self._add_bos_token, self._add_eos_token = (
+            self._template_says(loaded) if source.has_template else (True, False)
+        )
         if add_bos_token is not None:
             self._add_bos_token = bool(add_bos_token)
         if add_eos_token is not None:
             self._add_eos_token = bool(add_eos_token)
-        # The template of a tokenizer.json stands unless something is said to the contrary.
-        if slow or add_bos_token is not None or add_eos_token is not None:
+        if not source.has_template or add_bos_token is not None or add_eos_token is not None:
             self.update_post_processor()
 
         self.init_kwargs: dict[str, Any] = {

@@ -17,8 +17,10 @@ class Source(NamedTuple):
 
     pipeline: Pipeline
     legacy: bool
-    vocab_file: str | None
-    model_data: bytes | None
+    vocab_file: str | None = None
+    model_data: bytes | None = None
+    #: Whether there is a template in it, which stands unless something is said to the contrary.
+    has_template: bool = False
 
 
 def load(
@@ -58,7 +60,7 @@ def load(
             legacy=bool(legacy),
             add_prefix_space=add_prefix_space is not False,
         )
-        return _from_json(data, bool(legacy), None, cache_bytes)
+        return Source(Pipeline.from_tokenizer_json(data, cache_bytes=cache_bytes), bool(legacy))
     if tokenizer_file is not None and not (from_slow and path is not None):
         data = Path(tokenizer_file).read_bytes()
         return _from_json(data, legacy, add_prefix_space, cache_bytes)._replace(vocab_file=path)
@@ -104,22 +106,24 @@ def _from_json(
     data: bytes, legacy: bool | None, add_prefix_space: bool | None, cache_bytes: int | None
 ) -> Source:
     if legacy is None:
-        legacy = tokenizer_json.has_prefix_normalizer(data)
+        legacy = tokenizer_json.says_legacy(data)
     if add_prefix_space is not None:
         data = tokenizer_json.with_prefix_space(data, add_prefix_space, legacy)
-    return Source(Pipeline.from_tokenizer_json(data, cache_bytes=cache_bytes), legacy, None, None)
+    pipeline = Pipeline.from_tokenizer_json(data, cache_bytes=cache_bytes)
+    return Source(pipeline, legacy, has_template=True)
 
 
 def _from_object(
     tokenizer: Any, legacy: bool | None, add_prefix_space: bool | None, cache_bytes: int | None
 ) -> Source:
     if isinstance(tokenizer, Pipeline):
-        return Source(tokenizer, tokenizer.legacy if legacy is None else legacy, None, None)
+        is_json = tokenizer.mode == "tokenizer_json"
+        return Source(tokenizer, tokenizer.legacy if legacy is None else legacy, has_template=is_json)
     if isinstance(tokenizer, Tokenizer):
         decided = _decided(legacy)
         prefix = add_prefix_space is not False
         pipeline = Pipeline.from_tokenizer(tokenizer, legacy=decided, add_prefix_space=prefix)
-        return Source(pipeline, decided, None, None)
+        return Source(pipeline, decided)
     if hasattr(tokenizer, "to_str"):
         return _from_json(tokenizer.to_str().encode(), legacy, add_prefix_space, cache_bytes)
     raise TypeError(

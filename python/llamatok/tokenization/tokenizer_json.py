@@ -89,11 +89,11 @@ def _bytes(content: dict[str, Any]) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode()
 
 
-def has_prefix_normalizer(data: bytes) -> bool:
-    """Whether the file's normalizer puts a prefix before every chunk, as the legacy behaviour does."""
+def says_legacy(data: bytes) -> bool:
+    """Whether the file puts a prefix before every chunk of text, as the legacy behaviour does."""
     # Only ever an answer for people and for `legacy` in saved files; the pipeline follows the file itself.
     head, _, _ = data.partition(b'"vocab"')
-    return b'"Prepend"' in head
+    return b'"Prepend"' in head or b'"always"' in head
 
 
 def with_prefix_space(data: bytes, add_prefix_space: bool, legacy: bool) -> bytes:
