@@ -116,7 +116,10 @@ impl Splitter {
             if done < start {
                 visit((done..start, None))?;
             }
-            visit((start..end, Some(token.id)))?;
+            // Nothing is left of a token whose text the one before has taken.
+            if start < end {
+                visit((start..end, Some(token.id)))?;
+            }
             done = end;
         }
         if done < text.len() || text.is_empty() {

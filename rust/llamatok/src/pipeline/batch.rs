@@ -118,10 +118,12 @@ pub struct EncodingBatch {
     pub unmet: Vec<i64>,
     /// For each row the number of tokens of its first text, where there are pairs.
     first_lens: Option<Vec<u32>>,
+    /// For each row a bit for each text of which it holds a window that has overflowed.
+    overflown: Option<Vec<u8>>,
     templates: Arc<Templates>,
     add_special_tokens: bool,
-    /// Whether type ids follow the template even without its tokens, and what overflows does not follow
-    /// it, as in the tokenizers library.
+    /// Whether type ids follow the template even without its tokens, and windows that have overflowed do
+    /// not follow it, as in the tokenizers library.
     types_by_library: bool,
 }
 
@@ -132,6 +134,7 @@ struct Part {
     ends: Vec<i64>,
     first_lens: Vec<u32>,
     samples: Vec<i64>,
+    overflown: Vec<u8>,
     overflowing: Vec<TokenId>,
     overflowing_ends: Vec<i64>,
     excess: Vec<i64>,
@@ -270,6 +273,7 @@ impl Pipeline {
                 part.ends.push(part.columns.len() as i64);
                 if options.overflow {
                     part.samples.push(index as i64);
+                    part.overflown.push(0);
                     part.overflowing_ends.push(part.overflowing.len() as i64);
                     part.excess.push(0);
                 }
@@ -313,6 +317,9 @@ impl Pipeline {
             let [first, second] = windows(lens[0], pair_len, max_length, truncation)?;
             let row = |part: &mut Part, a: usize, b: usize| {
                 self.push_row(part, texts, [first[a].clone(), second[b].clone()], sample, is_pair, options);
+                if let Some(overflown) = part.overflown.last_mut() {
+                    *overflown = u8::from(a > 0) | u8::from(b > 0) << 1;
+                }
             };
             row(part, 0, 0);
             if options.overflow {
@@ -389,6 +396,7 @@ impl Pipeline {
         }
         if options.overflow {
             part.samples.push(sample as i64);
+            part.overflown.push(0);
         }
     }
 
@@ -402,7 +410,8 @@ impl Pipeline {
         let by_library = self.follows_library();
         let mut surfaces = Vec::new();
         let mut details = options.details.then(Details::default);
-        let (mut first_lens, mut samples, mut excess, mut unmet) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut first_lens, mut samples, mut overflown) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut excess, mut unmet) = (Vec::new(), Vec::new());
         let (mut rows, mut overflowing) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
         let mut base = 0;
         for part in parts {
@@ -414,6 +423,7 @@ impl Pipeline {
             }
             first_lens.extend(part.first_lens);
             samples.extend(part.samples);
+            overflown.extend(part.overflown);
             excess.extend(part.excess);
             unmet.extend(part.unmet);
             rows.push((part.columns.ids, part.ends));
@@ -432,6 +442,7 @@ impl Pipeline {
             excess: (options.overflow && !by_library).then_some(excess),
             unmet,
             first_lens: is_pair.then_some(first_lens),
+            overflown: (options.overflow && by_library).then_some(overflown),
             templates: self.templates.clone(),
             add_special_tokens: options.add_special_tokens,
             types_by_library: by_library,
@@ -469,21 +480,16 @@ impl EncodingBatch {
         self.samples.as_ref().map_or(row as i64, |samples| samples[row])
     }
 
-    /// Whether the row holds what has overflowed from the one before.
-    fn is_overflow(&self, row: usize) -> bool {
-        row > 0 && self.samples.is_some() && self.sample(row) == self.sample(row - 1)
-    }
-
     fn stretches(&self, row: usize) -> impl Iterator<Item = Stretch> + '_ {
         let is_pair = self.first_lens.is_some();
         let template = self.templates.of(is_pair);
         let added = if self.add_special_tokens { self.templates.num_special_tokens(is_pair) } else { 0 };
         let len = self.row(row).len() - added;
         let first = self.first_lens.as_ref().map_or(len, |lens| lens[row] as usize);
-        let is_overflow = self.types_by_library && self.is_overflow(row);
+        let overflown = self.overflown.as_ref().map_or(0, |overflown| overflown[row]);
         template.iter().filter_map(move |item| match item {
             TemplateItem::Sequence { sequence, type_id } => {
-                let type_id = if is_overflow {
+                let type_id = if overflown >> sequence & 1 == 1 {
                     u32::from(*sequence)
                 } else if self.add_special_tokens || self.types_by_library {
                     *type_id
@@ -553,7 +559,8 @@ impl EncodingBatch {
                 let unmet = self.unmet.iter().map(|&row| row - rows.start as i64);
                 unmet.filter(|row| (0..rows.len() as i64).contains(row)).collect()
             },
-            first_lens: self.first_lens.as_ref().map(|lens| lens[rows].to_vec()),
+            first_lens: self.first_lens.as_ref().map(|lens| lens[rows.clone()].to_vec()),
+            overflown: self.overflown.as_ref().map(|overflown| overflown[rows].to_vec()),
             templates: self.templates.clone(),
             ..*self
         }
