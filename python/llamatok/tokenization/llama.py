@@ -37,9 +37,9 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
 
     >>> from llamatok import LlamaTokenizer
     >>> tokenizer = LlamaTokenizer.default()
-    >>> tokenizer.tokenize("Hello")
-    ['▁Hello']
-    >>> tokenizer("Hello")["input_ids"] == tokenizer.convert_tokens_to_ids(["<s>", "▁Hello"])
+    >>> tokenizer.tokenize("the world")
+    ['▁the', '▁world']
+    >>> tokenizer("the")["input_ids"] == tokenizer.convert_tokens_to_ids(["<s>", "▁the"])
     True
 
     Args:

@@ -103,7 +103,7 @@ class Saving(SpecialTokens):
                 files.write(added_path, files.json_text(added))
             written += [*self.save_vocabulary(str(folder), filename_prefix), str(added_path)]
         if content is not None:
-            data = json.dumps(content, ensure_ascii=False, indent=2).encode()
+            data = json.dumps(content, ensure_ascii=False).encode()
             written.append(files.write(folder / f"{prefix}{files.TOKENIZER_JSON}", data))
         if push_to_hub:
             repo_id = kwargs.pop("repo_id", folder.name)
