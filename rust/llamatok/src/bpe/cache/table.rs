@@ -259,12 +259,16 @@ impl ShortTable {
         bucket.end_read(head).then_some(cells)
     }
 
-    /// Puts an entry in front of its bucket; the last one there is lost.
+    /// Puts an entry in front of its bucket, unless it is there; the last one there is lost.
     pub(crate) fn insert(&self, key: &ShortKey, cells: Cells<SHORT_WORDS>) {
         let Some(bucket) = self.0.all().get(self.bucket(key) as usize) else {
             self.0.entries.fetch_add(1, Ordering::Relaxed);
             return;
         };
+        let holds = |place: usize| bucket.word(place) == key.0[0] && bucket.word(place + 1) == key.0[1];
+        if holds(1) || holds(3) {
+            return;
+        }
         let Some(head) = bucket.begin_write() else { return };
         if head >> 8 & 0xFF == 0 {
             self.0.entries.fetch_add(1, Ordering::Relaxed);
@@ -342,13 +346,16 @@ impl LongTable {
         })
     }
 
-    /// Puts an entry in one of its buckets.
+    /// Puts an entry in one of its buckets, unless it is there.
     pub(crate) fn insert(&self, key: &LongKey, cells: Cells<LONG_WORDS>) {
         let index = self.bucket(key) as usize;
         let Some(buckets) = self.0.all().get(index..index + 2) else {
             self.0.entries.fetch_add(1, Ordering::Relaxed);
             return;
         };
+        if buckets.iter().any(|bucket| (0..4).all(|index| bucket.word(index + 1) == key.0[index])) {
+            return;
+        }
         let heads = [buckets[0].word(0), buckets[1].word(0)];
         // An empty one or, of full ones, the one that has been written less often.
         let is_empty = |head: u64| head & 0xFF == 0;

@@ -6,14 +6,14 @@ use crate::vocabulary::TokenId;
 
 /// Buffers that calls share.
 #[derive(Debug, Default)]
-pub(crate) struct WordScratch {
+pub(crate) struct LongScratch {
     stack: Vec<Symbol>,
     /// A bit for each position that no stable sequence goes on from.
     dead: Vec<u64>,
     memo: Memo,
 }
 
-impl WordScratch {
+impl LongScratch {
     /// The bytes that grow with a text.
     pub(crate) fn bytes(&self) -> usize {
         self.stack.capacity() * size_of::<Symbol>() + self.dead.capacity() * size_of::<u64>()
@@ -37,7 +37,7 @@ impl Default for Memo {
 
 impl WordMerger {
     /// Appends the ids of a text of any length.
-    pub(super) fn encode_long(&self, text: &str, scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
+    pub(super) fn encode_long(&self, text: &str, scratch: &mut LongScratch, out: &mut Vec<TokenId>) {
         let mut start = 0;
         // The first part ends before a character that is no piece; what follows is on its own.
         while start < text.len() {
@@ -53,8 +53,8 @@ impl WordMerger {
 
     /// Leaves on the stack the symbols of `text` up to its first character that is no piece, and returns
     /// where that is. No piece holds such a character, so the symbols before it do not depend on it.
-    fn encode_known(&self, text: &str, scratch: &mut WordScratch) -> usize {
-        let WordScratch { stack, dead, memo } = scratch;
+    fn encode_known(&self, text: &str, scratch: &mut LongScratch) -> usize {
+        let LongScratch { stack, dead, memo } = scratch;
         stack.clear();
         dead.clear();
         let mut position = 0;
