@@ -64,18 +64,19 @@ impl<'py> Texts<'py> {
     /// The bytes of each text.
     pub fn slices(&self) -> PyResult<Vec<&[u8]>> {
         match self {
-            Self::Objects(objects) => objects
-                .iter()
-                .enumerate()
-                .map(|(index, text)| match text_bytes(text) {
-                    Ok(Some(bytes)) => Ok(bytes),
-                    Ok(None) => Err(not_a_text(&format!("texts[{index}]"), text)),
-                    Err(error) => Err(name_text(text.py(), error, index)),
-                })
-                .collect(),
+            Self::Objects(objects) => slices_of(objects).collect(),
             Self::Arrow(arrays) => arrow::text_slices(arrays),
         }
     }
+}
+
+/// The bytes of each object. The first time, Python has to make the UTF-8 of a `str` that is not ASCII.
+pub fn slices_of<'a>(objects: &'a [Bound<'_, PyAny>]) -> impl Iterator<Item = PyResult<&'a [u8]>> {
+    objects.iter().enumerate().map(|(index, text)| match text_bytes(text) {
+        Ok(Some(bytes)) => Ok(bytes),
+        Ok(None) => Err(not_a_text(&format!("texts[{index}]"), text)),
+        Err(error) => Err(name_text(text.py(), error, index)),
+    })
 }
 
 fn refuse_single(texts: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -6,6 +6,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::Mutex;
 
 use crate::vocabulary::TokenId;
@@ -128,6 +129,15 @@ const MIN_TASK_BYTES: usize = 64 << 10;
 /// The most work in one task, so that threads end at about the same time.
 const MAX_TASK_BYTES: usize = 4 << 20;
 
+/// The most work in a task of which nobody knows how many will follow.
+const MAX_UNPLANNED_BYTES: usize = 512 << 10;
+
+/// How many bytes the next task should have, after tasks of so many bytes in all: small ones first, so
+/// that all threads soon have one.
+pub(crate) fn next_task_bytes(bytes_before: usize) -> usize {
+    (bytes_before / 32).clamp(MIN_TASK_BYTES, MAX_UNPLANNED_BYTES)
+}
+
 /// `count` items of `weight(index)` bytes, in tasks of about the same number of bytes, in order.
 pub(crate) fn share_out_by(
     count: usize,
@@ -191,6 +201,61 @@ pub(crate) fn run<T: Send>(
     slots.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect()
 }
 
+/// Runs jobs on several threads while this one still makes them, and then on this one, too; the results
+/// are in the order of the jobs, or the error of the first job that failed.
+///
+/// `finish` is given the work that is left for this thread once all jobs are made, and must call it: a
+/// caller that holds a lock while it makes jobs can let go of it then.
+///
+/// # Errors
+/// The error of the first job that cannot be made.
+pub(crate) fn run_while_made<J: Send, T: Send, E>(
+    mut make: impl FnMut() -> Option<std::result::Result<J, E>>,
+    num_threads: Option<usize>,
+    work: impl Fn(J) -> Result<T> + Sync,
+    finish: impl FnOnce(&mut (dyn FnMut() + Send)),
+) -> std::result::Result<Result<Vec<T>>, E> {
+    let results = Mutex::new(Vec::new());
+    let (sender, receiver) = channel::<(usize, J)>();
+    let receiver = Mutex::new(receiver);
+    let drain = || {
+        let next = || receiver.lock().ok().and_then(|receiver| receiver.recv().ok());
+        while let Some((index, job)) = next() {
+            let result = work(job);
+            if let Ok(mut results) = results.lock() {
+                results.push((index, result));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let mut helpers = Vec::new();
+        let mut last = make().transpose()?;
+        for index in 0.. {
+            let Some(job) = last else { break };
+            last = make().transpose()?;
+            let _ = sender.send((index, job));
+            // This thread will take a job as well.
+            if last.is_some() && helpers.len() + 1 < thread_count(num_threads) {
+                // Where the system gives no more threads, the others do the work.
+                helpers.extend(std::thread::Builder::new().spawn_scoped(scope, &drain));
+            }
+        }
+        drop(sender);
+        finish(&mut || {
+            drain();
+            for helper in helpers.drain(..) {
+                if let Err(panic) = helper.join() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        });
+        Ok(())
+    })?;
+    let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    results.sort_unstable_by_key(|&(index, _)| index);
+    Ok(results.into_iter().map(|(_, result)| result).collect())
+}
+
 /// Runs `drain`, which works until nothing is left, on this thread and as many more as make up `threads`.
 fn share(threads: usize, drain: impl Fn() + Sync) {
     std::thread::scope(|scope| {
@@ -250,6 +315,34 @@ mod tests {
         let tasks: Vec<_> = (0..100).map(|index| index..index + 1).collect();
         let results = run(&tasks, Some(4), |task| Ok(task.start)).unwrap();
         assert_eq!(results, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn jobs_are_run_while_they_are_made() {
+        for threads in [1, 2, 5] {
+            for count in [0, 1, 100] {
+                let mut jobs = 0..count;
+                let make = || jobs.next().map(Ok::<usize, ()>);
+                let mut finished = 0;
+                let results = run_while_made(make, Some(threads), Ok, |work| {
+                    work();
+                    finished += 1;
+                });
+                assert_eq!(results.unwrap().unwrap(), (0..count).collect::<Vec<_>>());
+                assert_eq!(finished, 1);
+            }
+            let mut jobs = 0..10;
+            let make = || jobs.next().map(|job| if job < 5 { Ok(job) } else { Err(job) });
+            assert_eq!(run_while_made(make, Some(threads), Ok, |work| work()).unwrap_err(), 5);
+            let mut jobs = 0..10;
+            let fail = |job: usize| match job {
+                4.. => Err(Error::id_out_of_range(7, job, 1)),
+                _ => Ok(job),
+            };
+            let make = || jobs.next().map(Ok::<usize, ()>);
+            let results = run_while_made(make, Some(threads), fail, |work| work()).unwrap();
+            assert!(results.unwrap_err().to_string().contains("index 4"));
+        }
     }
 
     #[test]

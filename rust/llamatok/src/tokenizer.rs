@@ -133,23 +133,56 @@ impl Tokenizer {
         self.check(options)?;
         let slices = self.slices(texts, options, num_threads);
         let tasks = batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.len());
-        let parts = batch::run(&tasks, num_threads, |task| {
-            self.inner.engine.with_worker(|worker| {
-                let slices = &slices[task.clone()];
-                let bytes: usize = slices.iter().map(|slice| slice.text.len()).sum();
-                // More than nearly all texts take: room that is not used costs nothing, growing does.
-                let ids = batch::with_capacity(bytes / 2 + slices.len());
-                let mut part = TokenBatch { ids, offsets: Vec::with_capacity(slices.len() + 1) };
-                for slice in slices {
-                    self.encode_slice(worker, slice, options, &mut part.ids)?;
-                    if slice.ends_text {
-                        part.offsets.push(part.ids.len() as i64);
-                    }
-                }
-                Ok(part)
-            })
-        })?;
+        let parts =
+            batch::run(&tasks, num_threads, |task| self.encode_slices(&slices[task.clone()], options))?;
         Ok(TokenBatch::concat(parts, num_threads))
+    }
+
+    /// As [`Tokenizer::encode_batch`], of texts that this thread gets hold of one after the other, while
+    /// others encode the ones before. `finish` is given the work that is left for this thread when all
+    /// texts are there, and must call it.
+    ///
+    /// # Errors
+    /// The error of the first text that is one, and within the result, as [`Tokenizer::encode_into`].
+    pub fn encode_batch_from<'a, E>(
+        &self,
+        texts: impl IntoIterator<Item = std::result::Result<&'a [u8], E>>,
+        options: &EncodeOptions,
+        num_threads: Option<usize>,
+        finish: impl FnOnce(&mut (dyn FnMut() + Send)),
+    ) -> std::result::Result<Result<TokenBatch>, E> {
+        if let Err(error) = self.check(options) {
+            return Ok(Err(error));
+        }
+        let mut texts = texts.into_iter();
+        let mut bytes_before = 0;
+        // Those of a long text that are not given away yet.
+        let mut waiting = std::collections::VecDeque::new();
+        let mut cut = Vec::new();
+        let make = || {
+            let target = batch::next_task_bytes(bytes_before);
+            let (mut slices, mut bytes) = (Vec::new(), 0);
+            while bytes < target {
+                if let Some(slice) = waiting.pop_front() {
+                    let slice: Slice<'a> = slice;
+                    // Each text costs something, however short it is.
+                    bytes += slice.text.len() + 32;
+                    slices.push(slice);
+                    continue;
+                }
+                match texts.next() {
+                    Some(Ok(text)) => self.cut(text, options, num_threads, &mut cut),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => break,
+                }
+                waiting.extend(cut.drain(..));
+            }
+            bytes_before += bytes;
+            (!slices.is_empty()).then_some(Ok(slices))
+        };
+        let work = |slices: Vec<Slice<'_>>| self.encode_slices(&slices, options);
+        let parts = batch::run_while_made(make, num_threads, work, finish)?;
+        Ok(parts.map(|parts| TokenBatch::concat(parts, num_threads)))
     }
 
     /// The number of ids of each of several texts.
@@ -271,19 +304,46 @@ impl Tokenizer {
         num_threads: Option<usize>,
     ) -> Vec<Slice<'a>> {
         let mut slices = Vec::with_capacity(texts.len());
-        let cut = num_threads != Some(1) && !options.parse_special;
         for text in texts {
-            let text = text.as_ref();
-            let mut start = 0;
-            while cut && text.len() - start >= 2 * SLICE_BYTES {
-                let range = start + SLICE_BYTES..start + 2 * SLICE_BYTES;
-                let Some(end) = self.inner.engine.find_cut(text, range) else { break };
-                slices.push(Slice { text: &text[start..end], begins_text: start == 0, ends_text: false });
-                start = end;
-            }
-            slices.push(Slice { text: &text[start..], begins_text: start == 0, ends_text: true });
+            self.cut(text.as_ref(), options, num_threads, &mut slices);
         }
         slices
+    }
+
+    /// Appends the slices of a text.
+    fn cut<'a>(
+        &self,
+        text: &'a [u8],
+        options: &EncodeOptions,
+        num_threads: Option<usize>,
+        slices: &mut Vec<Slice<'a>>,
+    ) {
+        let cut = num_threads != Some(1) && !options.parse_special;
+        let mut start = 0;
+        while cut && text.len() - start >= 2 * SLICE_BYTES {
+            let range = start + SLICE_BYTES..start + 2 * SLICE_BYTES;
+            let Some(end) = self.inner.engine.find_cut(text, range) else { break };
+            slices.push(Slice { text: &text[start..end], begins_text: start == 0, ends_text: false });
+            start = end;
+        }
+        slices.push(Slice { text: &text[start..], begins_text: start == 0, ends_text: true });
+    }
+
+    /// The ids of slices, and where those of each text that ends there end.
+    fn encode_slices(&self, slices: &[Slice<'_>], options: &EncodeOptions) -> Result<TokenBatch> {
+        self.inner.engine.with_worker(|worker| {
+            let bytes: usize = slices.iter().map(|slice| slice.text.len()).sum();
+            // More than nearly all texts take: room that is not used costs nothing, growing does.
+            let ids = batch::with_capacity(bytes / 2 + slices.len());
+            let mut part = TokenBatch { ids, offsets: Vec::with_capacity(slices.len() + 1) };
+            for slice in slices {
+                self.encode_slice(worker, slice, options, &mut part.ids)?;
+                if slice.ends_text {
+                    part.offsets.push(part.ids.len() as i64);
+                }
+            }
+            Ok(part)
+        })
     }
 
     fn encode_slice(
@@ -409,6 +469,11 @@ mod tests {
                 assert!(expected == shared_out, "{part:?}");
                 let lens: Vec<i64> = expected.offsets.windows(2).map(|ends| ends[1] - ends[0]).collect();
                 assert_eq!(lens, tokenizer.count_batch(&texts, &options, Some(3)).unwrap());
+                for threads in [1, 3] {
+                    let texts = texts.iter().map(|text| Ok::<_, ()>(text.as_slice()));
+                    let batch = tokenizer.encode_batch_from(texts, &options, Some(threads), |work| work());
+                    assert!(expected == batch.unwrap().unwrap(), "{part:?}");
+                }
             }
         }
     }

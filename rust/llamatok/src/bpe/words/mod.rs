@@ -307,17 +307,15 @@ impl WordMerger {
             let word = &text[start as usize..end as usize];
             let mut symbols = [NO_SYMBOL; SHORT];
             if word.len() <= VERY_SHORT && word.is_ascii() {
-                for (symbol, &byte) in symbols.iter_mut().zip(word) {
-                    *symbol = self.basic_plane[usize::from(byte)];
-                }
+                let symbol = |place: usize| self.basic_plane[usize::from(word[place])];
                 let pair = |place: usize| usize::from(word[place]) << 7 | usize::from(word[place + 1]);
-                very_short.push(tag, &symbols[..word.len()], |place| self.ascii_pairs[pair(place)]);
+                very_short.push(tag, word.len(), symbol, |place| self.ascii_pairs[pair(place)]);
             } else if let Some(len) = self.symbols(word, &mut symbols) {
                 let product = |place: usize| self.pairs.get(symbols[place], symbols[place + 1]);
                 if len <= VERY_SHORT {
-                    very_short.push(tag, &symbols[..len], product);
+                    very_short.push(tag, len, |place| symbols[place], product);
                 } else {
-                    short.push(tag, &symbols[..len], product);
+                    short.push(tag, len, |place| symbols[place], product);
                 }
             } else {
                 let first = merged.ids.len();

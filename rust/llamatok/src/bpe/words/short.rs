@@ -116,20 +116,33 @@ impl<const LANES: usize, const ROOM: usize> Group<LANES, ROOM> {
         self.len == ROWS
     }
 
-    /// Adds a word of at most `LANES` symbols, at least one; there must be room.
+    /// Adds a word of `len` symbols, at least one and at most `LANES`, of which `symbol` tells each and
+    /// `merge` what each and the next one merge into; there must be room.
     #[inline(always)]
-    pub(super) fn push(&mut self, tag: u32, symbols: &[Symbol], merge: impl Fn(usize) -> Symbol) {
+    pub(super) fn push(
+        &mut self,
+        tag: u32,
+        len: usize,
+        symbol: impl Fn(usize) -> Symbol,
+        merge: impl Fn(usize) -> Symbol,
+    ) {
         let row = &mut self.rows[self.len];
         self.len += 1;
-        *row = Row::EMPTY;
         row.tag = tag;
-        let len = symbols.len().min(LANES);
-        row.symbols[..len].copy_from_slice(&symbols[..len]);
-        for place in 0..len - 1 {
-            row.merges[place] = (merge(place) << Row::<LANES, ROOM>::PLACE_BITS) as i32 | place as i32;
-        }
+        let empty = &Row::<LANES, ROOM>::EMPTY;
+        row.merges[..LANES].copy_from_slice(&empty.merges[..LANES]);
+        row.next[..LANES].copy_from_slice(&empty.next[..LANES]);
+        row.prev[..LANES].copy_from_slice(&empty.prev[..LANES]);
+        let len = len.min(LANES);
         row.next[len - 1] = Row::<LANES, ROOM>::EDGE;
-        row.has_unknown = symbols.contains(&NO_SYMBOL);
+        row.has_unknown = false;
+        for (place, slot) in row.symbols[..len].iter_mut().enumerate() {
+            *slot = symbol(place);
+            row.has_unknown |= *slot == NO_SYMBOL;
+        }
+        for (place, slot) in row.merges[..len - 1].iter_mut().enumerate() {
+            *slot = (merge(place) << Row::<LANES, ROOM>::PLACE_BITS) as i32 | place as i32;
+        }
     }
 
     /// Does all merges, and hands out the rows.
