@@ -3,7 +3,6 @@
 //! Threads live as long as a call: a pool would outlive a fork in the parent only, and leave the
 //! child waiting for threads that it does not have.
 
-use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -31,45 +30,127 @@ pub struct TextBatch {
 }
 
 impl TokenBatch {
-    /// Joins parts whose `offsets` hold the ends of their texts only.
-    pub(crate) fn concat(parts: Vec<Self>, num_threads: Option<usize>) -> Self {
-        let parts = parts.into_iter().map(|part| (part.ids, part.offsets)).collect();
-        let (ids, offsets) = concat(parts, num_threads);
-        Self { ids, offsets }
+    /// Joins what tasks have left in arenas, each with the ends of its texts.
+    pub(crate) fn concat(
+        arenas: Arenas<TokenId>,
+        parts: Vec<(Part, Vec<i64>)>,
+        num_threads: Option<usize>,
+    ) -> Self {
+        let mut arenas = arenas.into_values();
+        let lens: Vec<usize> = parts.iter().map(|(part, _)| part.range.len()).collect();
+        let offsets = offsets(lens.iter().copied().zip(parts.iter().map(|(_, ends)| ends.as_slice())));
+        if let ([(part, _)], [_]) = (parts.as_slice(), arenas.as_slice()) {
+            if part.range == (0..arenas[0].len()) {
+                return Self { ids: trimmed(arenas.swap_remove(0)), offsets };
+            }
+        }
+        let slices = parts.iter().map(|(part, _)| &arenas[part.arena][part.range.clone()]).collect();
+        Self { ids: join(slices, num_threads), offsets }
     }
 }
 
 impl TextBatch {
     /// Joins parts whose `offsets` hold the ends of their texts only.
-    pub(crate) fn concat(parts: Vec<Self>, num_threads: Option<usize>) -> Self {
-        let parts = parts.into_iter().map(|part| (part.bytes, part.offsets)).collect();
-        let (bytes, offsets) = concat(parts, num_threads);
-        Self { bytes, offsets }
+    pub(crate) fn concat(mut parts: Vec<Self>, num_threads: Option<usize>) -> Self {
+        let offsets = offsets(parts.iter().map(|part| (part.bytes.len(), part.offsets.as_slice())));
+        if parts.len() == 1 {
+            return Self { bytes: trimmed(parts.swap_remove(0).bytes), offsets };
+        }
+        let slices = parts.iter().map(|part| part.bytes.as_slice()).collect();
+        Self { bytes: join(slices, num_threads), offsets }
     }
 }
 
-fn concat<T: Copy + Send>(
-    mut parts: Vec<(Vec<T>, Vec<i64>)>,
-    num_threads: Option<usize>,
-) -> (Vec<T>, Vec<i64>) {
-    let mut offsets = Vec::with_capacity(parts.iter().map(|part| part.1.len()).sum::<usize>() + 1);
+/// The offsets of all texts, from the lengths of parts and the ends of texts in them.
+fn offsets<'a>(parts: impl Iterator<Item = (usize, &'a [i64])> + Clone) -> Vec<i64> {
+    let mut offsets = Vec::with_capacity(parts.clone().map(|(_, ends)| ends.len()).sum::<usize>() + 1);
     offsets.push(0);
     let mut base = 0;
-    for (values, ends) in &parts {
+    for (len, ends) in parts {
         offsets.extend(ends.iter().map(|end| base + end));
-        base += values.len() as i64;
+        base += len as i64;
     }
-    let values = if parts.len() == 1 {
-        let mut values = parts.swap_remove(0).0;
-        // Room in vain is not worth keeping, once it is the most of it.
-        if values.len() < values.capacity() / 2 {
-            values.shrink_to_fit();
+    offsets
+}
+
+/// Without its room, if that is the most of it and so not worth keeping.
+fn trimmed<T>(mut values: Vec<T>) -> Vec<T> {
+    if values.len() < values.capacity() / 2 {
+        values.shrink_to_fit();
+    }
+    values
+}
+
+/// Memory that the tasks of a call fill, each thread its own piece, task after task: few large pieces
+/// are had from the system in less time than one for each task.
+#[derive(Debug)]
+pub(crate) struct Arenas<T> {
+    state: Mutex<ArenaState<T>>,
+}
+
+#[derive(Debug)]
+struct ArenaState<T> {
+    idle: Vec<(usize, Vec<T>)>,
+    full: Vec<(usize, Vec<T>)>,
+    count: usize,
+}
+
+/// What a task has left in an arena.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    arena: usize,
+    range: Range<usize>,
+}
+
+/// The sizes of the first arenas of a call and of the last ones, in values.
+const MIN_ARENA: usize = 64 << 10;
+const MAX_ARENA: usize = 4 << 20;
+
+impl<T> Arenas<T> {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::new(ArenaState { idle: Vec::new(), full: Vec::new(), count: 0 }) }
+    }
+
+    /// Lends `work` a vector to append to, with room for `room` values (more may come).
+    pub(crate) fn fill<R>(
+        &self,
+        room: usize,
+        work: impl FnOnce(&mut Vec<T>) -> Result<R>,
+    ) -> Result<(Part, R)> {
+        let (arena, mut values) = self.take(room);
+        let start = values.len();
+        let result = work(&mut values);
+        let part = Part { arena, range: start..values.len() };
+        self.state().idle.push((arena, values));
+        Ok((part, result?))
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, ArenaState<T>> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn take(&self, room: usize) -> (usize, Vec<T>) {
+        let mut state = self.state();
+        let mut size = MIN_ARENA;
+        if let Some((arena, values)) = state.idle.pop() {
+            if values.capacity() - values.len() >= room {
+                return (arena, values);
+            }
+            size = (values.capacity() * 4).min(MAX_ARENA);
+            state.full.push((arena, values));
         }
-        values
-    } else {
-        join(parts.into_iter().map(|part| part.0).collect(), num_threads)
-    };
-    (values, offsets)
+        state.count += 1;
+        let arena = state.count - 1;
+        drop(state);
+        (arena, with_capacity(size.max(room)))
+    }
+
+    fn into_values(self) -> Vec<Vec<T>> {
+        let state = self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut arenas: Vec<_> = state.idle.into_iter().chain(state.full).collect();
+        arenas.sort_unstable_by_key(|&(arena, _)| arena);
+        arenas.into_iter().map(|(_, values)| values).collect()
+    }
 }
 
 /// The least memory worth a thread to copy it, in bytes.
@@ -77,8 +158,8 @@ const MIN_COPY_BYTES: usize = 1 << 20;
 
 /// Copies all parts into one piece of memory, which threads fill together: that is the first time
 /// that its pages are touched.
-fn join<T: Copy + Send>(parts: Vec<Vec<T>>, num_threads: Option<usize>) -> Vec<T> {
-    let len = parts.iter().map(Vec::len).sum();
+fn join<T: Copy + Send + Sync>(parts: Vec<&[T]>, num_threads: Option<usize>) -> Vec<T> {
+    let len = parts.iter().map(|part| part.len()).sum();
     let mut joined = with_capacity(len);
     let mut room = &mut joined.spare_capacity_mut()[..len];
     let mut jobs = Vec::with_capacity(parts.len());
@@ -92,8 +173,8 @@ fn join<T: Copy + Send>(parts: Vec<Vec<T>>, num_threads: Option<usize>) -> Vec<T
     let next = || jobs.lock().ok().and_then(|mut jobs| jobs.next());
     let copy = || {
         while let Some((part, place)) = next() {
-            for (cell, value) in place.iter_mut().zip(part) {
-                *cell = MaybeUninit::new(value);
+            for (cell, &value) in place.iter_mut().zip(part) {
+                cell.write(value);
             }
         }
     };
@@ -288,17 +369,24 @@ mod tests {
     #[test]
     fn parts_are_joined_in_order() {
         for (count, len) in [(0, 5), (1, 5), (3, 0), (40, 100_000)] {
-            let parts: Vec<(Vec<u32>, Vec<i64>)> = (0..count)
+            let arenas = Arenas::new();
+            let parts = (0..count)
                 .map(|part| {
-                    ((0..len).map(|index| part * len + index).collect(), vec![1.min(len.into()), len.into()])
+                    let values = (0..len).map(|index| part * len + index);
+                    let ends = vec![1.min(len.into()), len.into()];
+                    arenas.fill(len as usize / 2, |arena| Ok(arena.extend(values))).map(|(part, ())| (part, ends))
                 })
-                .collect();
-            let (values, offsets) = concat(parts, Some(3));
-            assert_eq!(values, (0..count * len).collect::<Vec<_>>());
-            assert_eq!(offsets.len(), 2 * count as usize + 1);
-            assert_eq!(offsets.last(), Some(&i64::from(count * len)));
-            assert!(offsets.is_sorted());
+                .collect::<Result<Vec<_>>>()
+                .unwrap();
+            let batch = TokenBatch::concat(arenas, parts, Some(3));
+            assert_eq!(batch.ids, (0..count * len).collect::<Vec<_>>());
+            assert_eq!(batch.offsets.len(), 2 * count as usize + 1);
+            assert_eq!(batch.offsets.last(), Some(&i64::from(count * len)));
+            assert!(batch.offsets.is_sorted());
         }
+        let part = |text: &str| TextBatch { bytes: text.into(), offsets: vec![1, text.len() as i64] };
+        let texts = TextBatch::concat(vec![part("abc"), part("de")], Some(2));
+        assert_eq!(texts, TextBatch { bytes: b"abcde".to_vec(), offsets: vec![0, 1, 3, 4, 5] });
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The tokenizer: conducts the pipeline from text to ids and back.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use crate::batch::{self, TextBatch, TokenBatch};
+use crate::batch::{self, Arenas, Part, TextBatch, TokenBatch};
 use crate::bpe::engine::{Engine, Worker};
 use crate::decode::{self, DecodeTable, StreamDecoder};
-use crate::special::{Part, SpecialMatcher};
+use crate::special::{Part as SpecialPart, SpecialMatcher};
 use crate::{Error, Model, Result, TokenId};
 
 /// What is added to the ids of a text, and what is found in it.
@@ -133,9 +134,10 @@ impl Tokenizer {
         self.check(options)?;
         let slices = self.slices(texts, options, num_threads);
         let tasks = batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.len());
-        let parts =
-            batch::run(&tasks, num_threads, |task| self.encode_slices(&slices[task.clone()], options))?;
-        Ok(TokenBatch::concat(parts, num_threads))
+        let arenas = Arenas::new();
+        let work = |task: &Range<usize>| self.encode_slices(&slices[task.clone()], options, &arenas);
+        let parts = batch::run(&tasks, num_threads, work)?;
+        Ok(TokenBatch::concat(arenas, parts, num_threads))
     }
 
     /// As [`Tokenizer::encode_batch`], of texts that this thread gets hold of one after the other, while
@@ -180,9 +182,10 @@ impl Tokenizer {
             bytes_before += bytes;
             (!slices.is_empty()).then_some(Ok(slices))
         };
-        let work = |slices: Vec<Slice<'_>>| self.encode_slices(&slices, options);
+        let arenas = Arenas::new();
+        let work = |slices: Vec<Slice<'_>>| self.encode_slices(&slices, options, &arenas);
         let parts = batch::run_while_made(make, num_threads, work, finish)?;
-        Ok(parts.map(|parts| TokenBatch::concat(parts, num_threads)))
+        Ok(parts.map(|parts| TokenBatch::concat(arenas, parts, num_threads)))
     }
 
     /// The number of ids of each of several texts.
@@ -329,20 +332,28 @@ impl Tokenizer {
         slices.push(Slice { text: &text[start..], begins_text: start == 0, ends_text: true });
     }
 
-    /// The ids of slices, and where those of each text that ends there end.
-    fn encode_slices(&self, slices: &[Slice<'_>], options: &EncodeOptions) -> Result<TokenBatch> {
-        self.inner.engine.with_worker(|worker| {
-            let bytes: usize = slices.iter().map(|slice| slice.text.len()).sum();
-            // More than nearly all texts take: room that is not used costs nothing, growing does.
-            let ids = batch::with_capacity(bytes / 2 + slices.len());
-            let mut part = TokenBatch { ids, offsets: Vec::with_capacity(slices.len() + 1) };
-            for slice in slices {
-                self.encode_slice(worker, slice, options, &mut part.ids)?;
-                if slice.ends_text {
-                    part.offsets.push(part.ids.len() as i64);
+    /// Leaves the ids of slices in an arena, and tells where those of each text that ends there end.
+    fn encode_slices(
+        &self,
+        slices: &[Slice<'_>],
+        options: &EncodeOptions,
+        arenas: &Arenas<TokenId>,
+    ) -> Result<(Part, Vec<i64>)> {
+        let bytes: usize = slices.iter().map(|slice| slice.text.len()).sum();
+        // More than nearly all texts take: room that is not used costs nothing, growing does.
+        let room = bytes / 2 + slices.len();
+        arenas.fill(room, |ids| {
+            let start = ids.len();
+            let mut ends = Vec::with_capacity(slices.len() + 1);
+            self.inner.engine.with_worker(|worker| {
+                for slice in slices {
+                    self.encode_slice(worker, slice, options, ids)?;
+                    if slice.ends_text {
+                        ends.push((ids.len() - start) as i64);
+                    }
                 }
-            }
-            Ok(part)
+                Ok(ends)
+            })
         })
     }
 
@@ -387,8 +398,8 @@ impl Tokenizer {
             };
             for part in special.split(text) {
                 match part {
-                    Part::Text(text) => engine.encode(worker, text, ids)?,
-                    Part::Special(id) => ids.push(id),
+                    SpecialPart::Text(text) => engine.encode(worker, text, ids)?,
+                    SpecialPart::Special(id) => ids.push(id),
                 }
             }
         } else {

@@ -50,8 +50,23 @@ struct Buffers {
     /// Text, and zeros behind it.
     text: Vec<u8>,
     starts: Vec<u32>,
+    batch: Box<Batch>,
     words: WordScratch,
     pending: Pending,
+}
+
+/// What is known of the units of a batch before they are looked up; kept, since to clear it would take
+/// as long as a short text.
+#[derive(Debug)]
+struct Batch {
+    keys: [ShortKey; BATCH],
+    buckets: [u32; BATCH],
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { keys: [ShortKey::default(); BATCH], buckets: [0; BATCH] }
+    }
 }
 
 /// Units that wait to be merged, and whose ids are missing from the result.
@@ -222,9 +237,8 @@ impl FastMerger {
 
     /// Appends the ids of all units in the buffer; `WIDE` says that ids take 32 bits in the cache.
     fn look_up<const WIDE: bool>(&self, tables: &Tables, buffers: &mut Buffers, out: &mut Vec<TokenId>) {
-        let Buffers { text, starts, words, pending } = buffers;
-        let mut keys = [ShortKey::default(); BATCH];
-        let mut buckets = [0u32; BATCH];
+        let Buffers { text, starts, batch, words, pending } = buffers;
+        let Batch { keys, buckets } = &mut **batch;
         let mut rest = starts.as_slice();
         while rest.len() > 1 {
             let units = (rest.len() - 1).min(BATCH);
