@@ -374,7 +374,9 @@ mod tests {
                 .map(|part| {
                     let values = (0..len).map(|index| part * len + index);
                     let ends = vec![1.min(len.into()), len.into()];
-                    arenas.fill(len as usize / 2, |arena| Ok(arena.extend(values))).map(|(part, ())| (part, ends))
+                    arenas
+                        .fill(len as usize / 2, |arena| Ok(arena.extend(values)))
+                        .map(|(part, ())| (part, ends))
                 })
                 .collect::<Result<Vec<_>>>()
                 .unwrap();

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, TryLockError, TryLockResult, Weak};
 
 pub(crate) use key::{LongKey, ShortKey, LONG, SHORT};
-pub(crate) use table::{Cells, LongTable, ShortTable};
 use table::HUGE_PAGE;
+pub(crate) use table::{Cells, LongTable, ShortTable};
 
 /// The bound on the caches of a process, for all tokenizers that are not given one of their own.
 pub(crate) const DEFAULT_LIMIT: usize = 64_000_000;
