@@ -13,7 +13,7 @@ use crate::error::{call_error, load_error};
 use crate::ids::{extract_id, extract_ids, extract_ragged, out_of_range, IdSource};
 use crate::stream_decoder::StreamDecoder;
 use crate::text_batch::TextBatch;
-use crate::texts::{single_text, slices_of, text_bytes, Texts};
+use crate::texts::{single_text, text_bytes, texts_of, Texts};
 use crate::token_batch::TokenBatch;
 
 /// The model of `Tokenizer.default`.
@@ -134,9 +134,9 @@ impl Tokenizer {
         let py = texts.py();
         let batch = match Texts::extract(texts)? {
             // Other threads need not wait until Python has made the UTF-8 of all texts.
-            Texts::Objects(objects) if num_threads != Some(1) => {
+            Texts::Objects(objects) => {
                 let finish = |work: &mut (dyn FnMut() + Send)| py.detach(work);
-                self.tokenizer.encode_batch_from(slices_of(&objects), &options, num_threads, finish)?
+                self.tokenizer.encode_batch_from(texts_of(&objects), &options, num_threads, finish)?
             }
             owners => {
                 let slices = owners.slices()?;

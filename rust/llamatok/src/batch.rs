@@ -214,8 +214,11 @@ const MAX_TASK_BYTES: usize = 4 << 20;
 const MAX_UNPLANNED_BYTES: usize = 512 << 10;
 
 /// How many bytes the next task should have, after tasks of so many bytes in all: small ones first, so
-/// that all threads soon have one.
-pub(crate) fn next_task_bytes(bytes_before: usize) -> usize {
+/// that all threads soon have one; and a single one for a single thread.
+pub(crate) fn next_task_bytes(bytes_before: usize, num_threads: Option<usize>) -> usize {
+    if thread_count(num_threads) == 1 {
+        return usize::MAX;
+    }
     (bytes_before / 32).clamp(MIN_TASK_BYTES, MAX_UNPLANNED_BYTES)
 }
 

@@ -17,5 +17,5 @@ pub use batch::{TextBatch, TokenBatch};
 pub use decode::StreamDecoder;
 pub use error::{Error, ErrorKind, Result};
 pub use model::{Model, ModelFormat, NormalizerSettings};
-pub use tokenizer::{CacheInfo, EncodeOptions, Tokenizer};
+pub use tokenizer::{CacheInfo, EncodeOptions, Text, Tokenizer};
 pub use vocabulary::{Piece, PieceKind, TokenId, Vocabulary};

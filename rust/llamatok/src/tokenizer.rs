@@ -31,10 +31,43 @@ pub struct CacheInfo {
     pub used_bytes: usize,
 }
 
+/// A text to encode: valid UTF-8, or bytes of which those that begin no valid sequence count as U+FFFD.
+#[derive(Debug, Clone, Copy)]
+pub enum Text<'a> {
+    /// What need not be checked.
+    Str(&'a str),
+    /// What has to be.
+    Bytes(&'a [u8]),
+}
+
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Text<'a> {
+    fn from(text: &'a T) -> Self {
+        Self::Bytes(text.as_ref())
+    }
+}
+
+impl<'a> Text<'a> {
+    /// The text as it stands in memory.
+    pub fn as_bytes(self) -> &'a [u8] {
+        match self {
+            Self::Str(text) => text.as_bytes(),
+            Self::Bytes(text) => text,
+        }
+    }
+
+    /// A part of the text; of a `str`, it must begin and end between two characters.
+    fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Self::Str(text) => Self::Str(&text[range]),
+            Self::Bytes(text) => Self::Bytes(&text[range]),
+        }
+    }
+}
+
 /// A text, or a part of one that is encoded by itself.
 #[derive(Debug)]
 struct Slice<'a> {
-    text: &'a [u8],
+    text: Text<'a>,
     begins_text: bool,
     ends_text: bool,
 }
@@ -110,7 +143,7 @@ impl Tokenizer {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where `options` asks for a token that
     /// the model has not.
     pub fn encode_into(&self, text: &[u8], options: &EncodeOptions, ids: &mut Vec<TokenId>) -> Result<()> {
-        self.inner.engine.with_worker(|worker| self.encode_with(worker, text, options, ids))
+        self.inner.engine.with_worker(|worker| self.encode_with(worker, Text::Bytes(text), options, ids))
     }
 
     /// The number of ids that [`Tokenizer::encode_into`] would append.
@@ -133,7 +166,8 @@ impl Tokenizer {
     ) -> Result<TokenBatch> {
         self.check(options)?;
         let slices = self.slices(texts, options, num_threads);
-        let tasks = batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.len());
+        let tasks =
+            batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.as_bytes().len());
         let arenas = Arenas::new();
         let work = |task: &Range<usize>| self.encode_slices(&slices[task.clone()], options, &arenas);
         let parts = batch::run(&tasks, num_threads, work)?;
@@ -148,7 +182,7 @@ impl Tokenizer {
     /// The error of the first text that is one, and within the result, as [`Tokenizer::encode_into`].
     pub fn encode_batch_from<'a, E>(
         &self,
-        texts: impl IntoIterator<Item = std::result::Result<&'a [u8], E>>,
+        texts: impl IntoIterator<Item = std::result::Result<Text<'a>, E>>,
         options: &EncodeOptions,
         num_threads: Option<usize>,
         finish: impl FnOnce(&mut (dyn FnMut() + Send)),
@@ -162,13 +196,13 @@ impl Tokenizer {
         let mut waiting = std::collections::VecDeque::new();
         let mut cut = Vec::new();
         let make = || {
-            let target = batch::next_task_bytes(bytes_before);
+            let target = batch::next_task_bytes(bytes_before, num_threads);
             let (mut slices, mut bytes) = (Vec::new(), 0);
             while bytes < target {
                 if let Some(slice) = waiting.pop_front() {
                     let slice: Slice<'a> = slice;
                     // Each text costs something, however short it is.
-                    bytes += slice.text.len() + 32;
+                    bytes += slice.text.as_bytes().len() + 32;
                     slices.push(slice);
                     continue;
                 }
@@ -200,7 +234,8 @@ impl Tokenizer {
     ) -> Result<Vec<i64>> {
         self.check(options)?;
         let slices = self.slices(texts, options, num_threads);
-        let tasks = batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.len());
+        let tasks =
+            batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.as_bytes().len());
         let parts = batch::run(&tasks, num_threads, |task| {
             self.inner.engine.with_worker(|worker| {
                 let mut ids = std::mem::take(&mut worker.ids);
@@ -308,7 +343,7 @@ impl Tokenizer {
     ) -> Vec<Slice<'a>> {
         let mut slices = Vec::with_capacity(texts.len());
         for text in texts {
-            self.cut(text.as_ref(), options, num_threads, &mut slices);
+            self.cut(Text::Bytes(text.as_ref()), options, num_threads, &mut slices);
         }
         slices
     }
@@ -316,20 +351,21 @@ impl Tokenizer {
     /// Appends the slices of a text.
     fn cut<'a>(
         &self,
-        text: &'a [u8],
+        text: Text<'a>,
         options: &EncodeOptions,
         num_threads: Option<usize>,
         slices: &mut Vec<Slice<'a>>,
     ) {
         let cut = num_threads != Some(1) && !options.parse_special;
         let mut start = 0;
-        while cut && text.len() - start >= 2 * SLICE_BYTES {
+        let bytes = text.as_bytes();
+        while cut && bytes.len() - start >= 2 * SLICE_BYTES {
             let range = start + SLICE_BYTES..start + 2 * SLICE_BYTES;
-            let Some(end) = self.inner.engine.find_cut(text, range) else { break };
-            slices.push(Slice { text: &text[start..end], begins_text: start == 0, ends_text: false });
+            let Some(end) = self.inner.engine.find_cut(bytes, range) else { break };
+            slices.push(Slice { text: text.part(start..end), begins_text: start == 0, ends_text: false });
             start = end;
         }
-        slices.push(Slice { text: &text[start..], begins_text: start == 0, ends_text: true });
+        slices.push(Slice { text: text.part(start..bytes.len()), begins_text: start == 0, ends_text: true });
     }
 
     /// Leaves the ids of slices in an arena, and tells where those of each text that ends there end.
@@ -339,7 +375,7 @@ impl Tokenizer {
         options: &EncodeOptions,
         arenas: &Arenas<TokenId>,
     ) -> Result<(Part, Vec<i64>)> {
-        let bytes: usize = slices.iter().map(|slice| slice.text.len()).sum();
+        let bytes: usize = slices.iter().map(|slice| slice.text.as_bytes().len()).sum();
         // More than nearly all texts take: room that is not used costs nothing, growing does.
         let room = bytes / 2 + slices.len();
         arenas.fill(room, |ids| {
@@ -378,7 +414,7 @@ impl Tokenizer {
     fn encode_with(
         &self,
         worker: &mut Worker,
-        text: &[u8],
+        text: Text<'_>,
         options: &EncodeOptions,
         ids: &mut Vec<TokenId>,
     ) -> Result<()> {
@@ -396,7 +432,7 @@ impl Tokenizer {
                     self.inner.special.get_or_init(|| special)
                 }
             };
-            for part in special.split(text) {
+            for part in special.split(text.as_bytes()) {
                 match part {
                     SpecialPart::Text(text) => engine.encode(worker, text, ids)?,
                     SpecialPart::Special(id) => ids.push(id),
@@ -414,7 +450,7 @@ impl Tokenizer {
     fn count_with(&self, worker: &mut Worker, text: &[u8], options: &EncodeOptions) -> Result<usize> {
         let mut ids = std::mem::take(&mut worker.ids);
         ids.clear();
-        let result = self.encode_with(worker, text, options, &mut ids);
+        let result = self.encode_with(worker, Text::Bytes(text), options, &mut ids);
         let count = ids.len();
         worker.ids = ids;
         result.map(|()| count)
@@ -481,7 +517,9 @@ mod tests {
                 let lens: Vec<i64> = expected.offsets.windows(2).map(|ends| ends[1] - ends[0]).collect();
                 assert_eq!(lens, tokenizer.count_batch(&texts, &options, Some(3)).unwrap());
                 for threads in [1, 3] {
-                    let texts = texts.iter().map(|text| Ok::<_, ()>(text.as_slice()));
+                    let texts = texts.iter().map(|text| {
+                        Ok::<_, ()>(std::str::from_utf8(text).map_or(Text::Bytes(text), Text::Str))
+                    });
                     let batch = tokenizer.encode_batch_from(texts, &options, Some(threads), |work| work());
                     assert!(expected == batch.unwrap().unwrap(), "{part:?}");
                 }
