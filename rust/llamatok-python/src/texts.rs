@@ -1,6 +1,7 @@
 //! Texts from Python: borrowed, never copied.
 
 use arrow_data::ArrayData;
+use llamatok::Text;
 use pyo3::exceptions::{PyTypeError, PyUnicodeEncodeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyString, PyTuple};
@@ -12,10 +13,14 @@ use crate::arrow;
 /// # Errors
 /// `UnicodeEncodeError` for a `str` with lone surrogates.
 pub fn text_bytes<'a>(text: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a [u8]>> {
+    Ok(text_of(text)?.map(Text::as_bytes))
+}
+
+fn text_of<'a>(text: &'a Bound<'_, PyAny>) -> PyResult<Option<Text<'a>>> {
     if let Ok(text) = text.cast::<PyString>() {
-        return text.to_str().map(|text| Some(text.as_bytes()));
+        return text.to_str().map(|text| Some(Text::Str(text)));
     }
-    Ok(text.cast::<PyBytes>().ok().map(|text| text.as_bytes()))
+    Ok(text.cast::<PyBytes>().ok().map(|text| Text::Bytes(text.as_bytes())))
 }
 
 /// [`text_bytes`], with a `TypeError` for anything else.
@@ -64,18 +69,19 @@ impl<'py> Texts<'py> {
     /// The bytes of each text.
     pub fn slices(&self) -> PyResult<Vec<&[u8]>> {
         match self {
-            Self::Objects(objects) => objects
-                .iter()
-                .enumerate()
-                .map(|(index, text)| match text_bytes(text) {
-                    Ok(Some(bytes)) => Ok(bytes),
-                    Ok(None) => Err(not_a_text(&format!("texts[{index}]"), text)),
-                    Err(error) => Err(name_text(text.py(), error, index)),
-                })
-                .collect(),
+            Self::Objects(objects) => texts_of(objects).map(|text| text.map(Text::as_bytes)).collect(),
             Self::Arrow(arrays) => arrow::text_slices(arrays),
         }
     }
+}
+
+/// The text of each object. The first time, Python has to make the UTF-8 of a `str` that is not ASCII.
+pub fn texts_of<'a>(objects: &'a [Bound<'_, PyAny>]) -> impl Iterator<Item = PyResult<Text<'a>>> {
+    objects.iter().enumerate().map(|(index, text)| match text_of(text) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Err(not_a_text(&format!("texts[{index}]"), text)),
+        Err(error) => Err(name_text(text.py(), error, index)),
+    })
 }
 
 fn refuse_single(texts: &Bound<'_, PyAny>) -> PyResult<()> {

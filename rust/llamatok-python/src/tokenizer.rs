@@ -13,7 +13,7 @@ use crate::error::{call_error, load_error};
 use crate::ids::{extract_id, extract_ids, extract_ragged, out_of_range, IdSource};
 use crate::stream_decoder::StreamDecoder;
 use crate::text_batch::TextBatch;
-use crate::texts::{single_text, text_bytes, Texts};
+use crate::texts::{single_text, text_bytes, texts_of, Texts};
 use crate::token_batch::TokenBatch;
 
 /// The model of `Tokenizer.default`.
@@ -136,9 +136,18 @@ impl Tokenizer {
     ) -> PyResult<TokenBatch> {
         let options = EncodeOptions { add_bos, add_eos, parse_special };
         let num_threads = thread_count(num_threads)?;
-        let owners = Texts::extract(texts)?;
-        let slices = owners.slices()?;
-        let batch = texts.py().detach(|| self.tokenizer.encode_batch(&slices, &options, num_threads));
+        let py = texts.py();
+        let batch = match Texts::extract(texts)? {
+            // Other threads need not wait until Python has made the UTF-8 of all texts.
+            Texts::Objects(objects) => {
+                let finish = |work: &mut (dyn FnMut() + Send)| py.detach(work);
+                self.tokenizer.encode_batch_from(texts_of(&objects), &options, num_threads, finish)?
+            }
+            owners => {
+                let slices = owners.slices()?;
+                py.detach(|| self.tokenizer.encode_batch(&slices, &options, num_threads))
+            }
+        };
         let pad_id = self.tokenizer.model().pad_id;
         Ok(TokenBatch::from_core(batch.map_err(|error| call_error(&error))?, pad_id))
     }

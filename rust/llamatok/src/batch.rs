@@ -3,9 +3,9 @@
 //! Threads live as long as a call: a pool would outlive a fork in the parent only, and leave the
 //! child waiting for threads that it does not have.
 
-use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::Mutex;
 
 use crate::vocabulary::TokenId;
@@ -30,11 +30,22 @@ pub struct TextBatch {
 }
 
 impl TokenBatch {
-    /// Joins parts whose `offsets` hold the ends of their texts only.
-    pub(crate) fn concat(parts: Vec<Self>, num_threads: Option<usize>) -> Self {
-        let parts = parts.into_iter().map(|part| (part.ids, part.offsets)).collect();
-        let (ids, offsets) = concat(parts, num_threads);
-        Self { ids, offsets }
+    /// Joins what tasks have left in arenas, each with the ends of its texts.
+    pub(crate) fn concat(
+        arenas: Arenas<TokenId>,
+        parts: Vec<(Part, Vec<i64>)>,
+        num_threads: Option<usize>,
+    ) -> Self {
+        let mut arenas = arenas.into_values();
+        let lens: Vec<usize> = parts.iter().map(|(part, _)| part.range.len()).collect();
+        let offsets = offsets(lens.iter().copied().zip(parts.iter().map(|(_, ends)| ends.as_slice())));
+        if let ([(part, _)], [_]) = (parts.as_slice(), arenas.as_slice()) {
+            if part.range == (0..arenas[0].len()) {
+                return Self { ids: trimmed(arenas.swap_remove(0)), offsets };
+            }
+        }
+        let slices = parts.iter().map(|(part, _)| &arenas[part.arena][part.range.clone()]).collect();
+        Self { ids: join(slices, num_threads), offsets }
     }
 }
 
@@ -47,28 +58,108 @@ impl TextBatch {
     }
 }
 
-pub(crate) fn concat<T: Copy + Send>(
+/// Joins parts, each with the ends of its texts.
+pub(crate) fn concat<T: Copy + Send + Sync>(
     mut parts: Vec<(Vec<T>, Vec<i64>)>,
     num_threads: Option<usize>,
 ) -> (Vec<T>, Vec<i64>) {
-    let mut offsets = Vec::with_capacity(parts.iter().map(|part| part.1.len()).sum::<usize>() + 1);
+    let offsets = offsets(parts.iter().map(|(values, ends)| (values.len(), ends.as_slice())));
+    if parts.len() == 1 {
+        return (trimmed(parts.swap_remove(0).0), offsets);
+    }
+    (join(parts.iter().map(|(values, _)| values.as_slice()).collect(), num_threads), offsets)
+}
+
+/// The offsets of all texts, from the lengths of parts and the ends of texts in them.
+fn offsets<'a>(parts: impl Iterator<Item = (usize, &'a [i64])> + Clone) -> Vec<i64> {
+    let mut offsets = Vec::with_capacity(parts.clone().map(|(_, ends)| ends.len()).sum::<usize>() + 1);
     offsets.push(0);
     let mut base = 0;
-    for (values, ends) in &parts {
+    for (len, ends) in parts {
         offsets.extend(ends.iter().map(|end| base + end));
-        base += values.len() as i64;
+        base += len as i64;
     }
-    let values = if parts.len() == 1 {
-        let mut values = parts.swap_remove(0).0;
-        // Room in vain is not worth keeping, once it is the most of it.
-        if values.len() < values.capacity() / 2 {
-            values.shrink_to_fit();
+    offsets
+}
+
+/// Without its room, if that is the most of it and so not worth keeping.
+fn trimmed<T>(mut values: Vec<T>) -> Vec<T> {
+    if values.len() < values.capacity() / 2 {
+        values.shrink_to_fit();
+    }
+    values
+}
+
+/// Memory that the tasks of a call fill, each thread its own piece, task after task: few large pieces
+/// are had from the system in less time than one for each task.
+#[derive(Debug)]
+pub(crate) struct Arenas<T> {
+    state: Mutex<ArenaState<T>>,
+}
+
+#[derive(Debug)]
+struct ArenaState<T> {
+    idle: Vec<(usize, Vec<T>)>,
+    full: Vec<(usize, Vec<T>)>,
+    count: usize,
+}
+
+/// What a task has left in an arena.
+#[derive(Debug, Clone)]
+pub(crate) struct Part {
+    arena: usize,
+    range: Range<usize>,
+}
+
+/// The sizes of the first arenas of a call and of the last ones, in values.
+const MIN_ARENA: usize = 64 << 10;
+const MAX_ARENA: usize = 4 << 20;
+
+impl<T> Arenas<T> {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::new(ArenaState { idle: Vec::new(), full: Vec::new(), count: 0 }) }
+    }
+
+    /// Lends `work` a vector to append to, with room for `room` values (more may come).
+    pub(crate) fn fill<R>(
+        &self,
+        room: usize,
+        work: impl FnOnce(&mut Vec<T>) -> Result<R>,
+    ) -> Result<(Part, R)> {
+        let (arena, mut values) = self.take(room);
+        let start = values.len();
+        let result = work(&mut values);
+        let part = Part { arena, range: start..values.len() };
+        self.state().idle.push((arena, values));
+        Ok((part, result?))
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, ArenaState<T>> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn take(&self, room: usize) -> (usize, Vec<T>) {
+        let mut state = self.state();
+        let mut size = MIN_ARENA;
+        if let Some((arena, values)) = state.idle.pop() {
+            if values.capacity() - values.len() >= room {
+                return (arena, values);
+            }
+            size = (values.capacity() * 4).min(MAX_ARENA);
+            state.full.push((arena, values));
         }
-        values
-    } else {
-        join(parts.into_iter().map(|part| part.0).collect(), num_threads)
-    };
-    (values, offsets)
+        state.count += 1;
+        let arena = state.count - 1;
+        drop(state);
+        (arena, with_capacity(size.max(room)))
+    }
+
+    fn into_values(self) -> Vec<Vec<T>> {
+        let state = self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut arenas: Vec<_> = state.idle.into_iter().chain(state.full).collect();
+        arenas.sort_unstable_by_key(|&(arena, _)| arena);
+        arenas.into_iter().map(|(_, values)| values).collect()
+    }
 }
 
 /// The least memory worth a thread to copy it, in bytes.
@@ -76,8 +167,8 @@ const MIN_COPY_BYTES: usize = 1 << 20;
 
 /// Copies all parts into one piece of memory, which threads fill together: that is the first time
 /// that its pages are touched.
-fn join<T: Copy + Send>(parts: Vec<Vec<T>>, num_threads: Option<usize>) -> Vec<T> {
-    let len = parts.iter().map(Vec::len).sum();
+fn join<T: Copy + Send + Sync>(parts: Vec<&[T]>, num_threads: Option<usize>) -> Vec<T> {
+    let len = parts.iter().map(|part| part.len()).sum();
     let mut joined = with_capacity(len);
     let mut room = &mut joined.spare_capacity_mut()[..len];
     let mut jobs = Vec::with_capacity(parts.len());
@@ -91,8 +182,8 @@ fn join<T: Copy + Send>(parts: Vec<Vec<T>>, num_threads: Option<usize>) -> Vec<T
     let next = || jobs.lock().ok().and_then(|mut jobs| jobs.next());
     let copy = || {
         while let Some((part, place)) = next() {
-            for (cell, value) in place.iter_mut().zip(part) {
-                *cell = MaybeUninit::new(value);
+            for (cell, &value) in place.iter_mut().zip(part) {
+                cell.write(value);
             }
         }
     };
@@ -127,6 +218,18 @@ pub(crate) fn with_capacity<T>(capacity: usize) -> Vec<T> {
 const MIN_TASK_BYTES: usize = 64 << 10;
 /// The most work in one task, so that threads end at about the same time.
 const MAX_TASK_BYTES: usize = 4 << 20;
+
+/// The most work in a task of which nobody knows how many will follow.
+const MAX_UNPLANNED_BYTES: usize = 512 << 10;
+
+/// How many bytes the next task should have, after tasks of so many bytes in all: small ones first, so
+/// that all threads soon have one; and a single one for a single thread.
+pub(crate) fn next_task_bytes(bytes_before: usize, num_threads: Option<usize>) -> usize {
+    if thread_count(num_threads) == 1 {
+        return usize::MAX;
+    }
+    (bytes_before / 32).clamp(MIN_TASK_BYTES, MAX_UNPLANNED_BYTES)
+}
 
 /// `count` items of `weight(index)` bytes, in tasks of about the same number of bytes, in order.
 pub(crate) fn share_out_by(
@@ -191,6 +294,61 @@ pub(crate) fn run<T: Send>(
     slots.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect()
 }
 
+/// Runs jobs on several threads while this one still makes them, and then on this one, too; the results
+/// are in the order of the jobs, or the error of the first job that failed.
+///
+/// `finish` is given the work that is left for this thread once all jobs are made, and must call it: a
+/// caller that holds a lock while it makes jobs can let go of it then.
+///
+/// # Errors
+/// The error of the first job that cannot be made.
+pub(crate) fn run_while_made<J: Send, T: Send, E>(
+    mut make: impl FnMut() -> Option<std::result::Result<J, E>>,
+    num_threads: Option<usize>,
+    work: impl Fn(J) -> Result<T> + Sync,
+    finish: impl FnOnce(&mut (dyn FnMut() + Send)),
+) -> std::result::Result<Result<Vec<T>>, E> {
+    let results = Mutex::new(Vec::new());
+    let (sender, receiver) = channel::<(usize, J)>();
+    let receiver = Mutex::new(receiver);
+    let drain = || {
+        let next = || receiver.lock().ok().and_then(|receiver| receiver.recv().ok());
+        while let Some((index, job)) = next() {
+            let result = work(job);
+            if let Ok(mut results) = results.lock() {
+                results.push((index, result));
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let mut helpers = Vec::new();
+        let mut last = make().transpose()?;
+        for index in 0.. {
+            let Some(job) = last else { break };
+            last = make().transpose()?;
+            let _ = sender.send((index, job));
+            // This thread will take a job as well.
+            if last.is_some() && helpers.len() + 1 < thread_count(num_threads) {
+                // Where the system gives no more threads, the others do the work.
+                helpers.extend(std::thread::Builder::new().spawn_scoped(scope, &drain));
+            }
+        }
+        drop(sender);
+        finish(&mut || {
+            drain();
+            for helper in helpers.drain(..) {
+                if let Err(panic) = helper.join() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        });
+        Ok(())
+    })?;
+    let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    results.sort_unstable_by_key(|&(index, _)| index);
+    Ok(results.into_iter().map(|(_, result)| result).collect())
+}
+
 /// Runs `drain`, which works until nothing is left, on this thread and as many more as make up `threads`.
 fn share(threads: usize, drain: impl Fn() + Sync) {
     std::thread::scope(|scope| {
@@ -241,17 +399,26 @@ mod tests {
     #[test]
     fn parts_are_joined_in_order() {
         for (count, len) in [(0, 5), (1, 5), (3, 0), (40, 100_000)] {
-            let parts: Vec<(Vec<u32>, Vec<i64>)> = (0..count)
+            let arenas = Arenas::new();
+            let parts = (0..count)
                 .map(|part| {
-                    ((0..len).map(|index| part * len + index).collect(), vec![1.min(len.into()), len.into()])
+                    let values = (0..len).map(|index| part * len + index);
+                    let ends = vec![1.min(len.into()), len.into()];
+                    arenas
+                        .fill(len as usize / 2, |arena| Ok(arena.extend(values)))
+                        .map(|(part, ())| (part, ends))
                 })
-                .collect();
-            let (values, offsets) = concat(parts, Some(3));
-            assert_eq!(values, (0..count * len).collect::<Vec<_>>());
-            assert_eq!(offsets.len(), 2 * count as usize + 1);
-            assert_eq!(offsets.last(), Some(&i64::from(count * len)));
-            assert!(offsets.is_sorted());
+                .collect::<Result<Vec<_>>>()
+                .unwrap();
+            let batch = TokenBatch::concat(arenas, parts, Some(3));
+            assert_eq!(batch.ids, (0..count * len).collect::<Vec<_>>());
+            assert_eq!(batch.offsets.len(), 2 * count as usize + 1);
+            assert_eq!(batch.offsets.last(), Some(&i64::from(count * len)));
+            assert!(batch.offsets.is_sorted());
         }
+        let part = |text: &str| TextBatch { bytes: text.into(), offsets: vec![1, text.len() as i64] };
+        let texts = TextBatch::concat(vec![part("abc"), part("de")], Some(2));
+        assert_eq!(texts, TextBatch { bytes: b"abcde".to_vec(), offsets: vec![0, 1, 3, 4, 5] });
     }
 
     #[test]
@@ -268,6 +435,34 @@ mod tests {
         let tasks: Vec<_> = (0..100).map(|index| index..index + 1).collect();
         let results = run(&tasks, Some(4), |task| Ok(task.start)).unwrap();
         assert_eq!(results, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn jobs_are_run_while_they_are_made() {
+        for threads in [1, 2, 5] {
+            for count in [0, 1, 100] {
+                let mut jobs = 0..count;
+                let make = || jobs.next().map(Ok::<usize, ()>);
+                let mut finished = 0;
+                let results = run_while_made(make, Some(threads), Ok, |work| {
+                    work();
+                    finished += 1;
+                });
+                assert_eq!(results.unwrap().unwrap(), (0..count).collect::<Vec<_>>());
+                assert_eq!(finished, 1);
+            }
+            let mut jobs = 0..10;
+            let make = || jobs.next().map(|job| if job < 5 { Ok(job) } else { Err(job) });
+            assert_eq!(run_while_made(make, Some(threads), Ok, |work| work()).unwrap_err(), 5);
+            let mut jobs = 0..10;
+            let fail = |job: usize| match job {
+                4.. => Err(Error::id_out_of_range(7, job, 1)),
+                _ => Ok(job),
+            };
+            let make = || jobs.next().map(Ok::<usize, ()>);
+            let results = run_while_made(make, Some(threads), fail, |work| work()).unwrap();
+            assert!(results.unwrap_err().to_string().contains("index 4"));
+        }
     }
 
     #[test]

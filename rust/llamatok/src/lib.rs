@@ -24,5 +24,5 @@ pub use decode::StreamDecoder;
 pub use error::{Error, ErrorKind, Result};
 pub use model::{Model, ModelFormat, NormalizerSettings};
 pub use pipeline::{EncodingBatch, Pipeline};
-pub use tokenizer::{CacheInfo, EncodeOptions, Tokenizer};
+pub use tokenizer::{CacheInfo, EncodeOptions, Text, Tokenizer};
 pub use vocabulary::{Piece, PieceKind, TokenId, Vocabulary};

@@ -1,12 +1,13 @@
 //! The tokenizer: conducts the pipeline from text to ids and back.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use crate::batch::{self, TextBatch, TokenBatch};
+use crate::batch::{self, Arenas, Part, TextBatch, TokenBatch};
 use crate::bpe::engine::{Engine, Worker};
 use crate::decode::{self, DecodeTable, StreamDecoder};
-use crate::special::{Part, SpecialMatcher};
+use crate::special::{Part as SpecialPart, SpecialMatcher};
 use crate::{Error, Model, Result, TokenId};
 
 /// What is added to the ids of a text, and what is found in it.
@@ -30,10 +31,43 @@ pub struct CacheInfo {
     pub used_bytes: usize,
 }
 
+/// A text to encode: valid UTF-8, or bytes of which those that begin no valid sequence count as U+FFFD.
+#[derive(Debug, Clone, Copy)]
+pub enum Text<'a> {
+    /// What need not be checked.
+    Str(&'a str),
+    /// What has to be.
+    Bytes(&'a [u8]),
+}
+
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Text<'a> {
+    fn from(text: &'a T) -> Self {
+        Self::Bytes(text.as_ref())
+    }
+}
+
+impl<'a> Text<'a> {
+    /// The text as it stands in memory.
+    pub fn as_bytes(self) -> &'a [u8] {
+        match self {
+            Self::Str(text) => text.as_bytes(),
+            Self::Bytes(text) => text,
+        }
+    }
+
+    /// A part of the text; of a `str`, it must begin and end between two characters.
+    fn part(self, range: Range<usize>) -> Self {
+        match self {
+            Self::Str(text) => Self::Str(&text[range]),
+            Self::Bytes(text) => Self::Bytes(&text[range]),
+        }
+    }
+}
+
 /// A text, or a part of one that is encoded by itself.
 #[derive(Debug)]
 struct Slice<'a> {
-    text: &'a [u8],
+    text: Text<'a>,
     begins_text: bool,
     ends_text: bool,
 }
@@ -117,7 +151,7 @@ impl Tokenizer {
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where `options` asks for a token that
     /// the model has not.
     pub fn encode_into(&self, text: &[u8], options: &EncodeOptions, ids: &mut Vec<TokenId>) -> Result<()> {
-        self.inner.engine.with_worker(|worker| self.encode_with(worker, text, options, ids))
+        self.inner.engine.with_worker(|worker| self.encode_with(worker, Text::Bytes(text), options, ids))
     }
 
     /// The number of ids that [`Tokenizer::encode_into`] would append.
@@ -140,24 +174,60 @@ impl Tokenizer {
     ) -> Result<TokenBatch> {
         self.check(options)?;
         let slices = self.slices(texts, options, num_threads);
-        let tasks = batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.len());
-        let parts = batch::run(&tasks, num_threads, |task| {
-            self.inner.engine.with_worker(|worker| {
-                let slices = &slices[task.clone()];
-                let bytes: usize = slices.iter().map(|slice| slice.text.len()).sum();
-                // More than nearly all texts take: room that is not used costs nothing, growing does.
-                let ids = batch::with_capacity(bytes / 2 + slices.len());
-                let mut part = TokenBatch { ids, offsets: Vec::with_capacity(slices.len() + 1) };
-                for slice in slices {
-                    self.encode_slice(worker, slice, options, &mut part.ids)?;
-                    if slice.ends_text {
-                        part.offsets.push(part.ids.len() as i64);
-                    }
+        let tasks =
+            batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.as_bytes().len());
+        let arenas = Arenas::new();
+        let work = |task: &Range<usize>| self.encode_slices(&slices[task.clone()], options, &arenas);
+        let parts = batch::run(&tasks, num_threads, work)?;
+        Ok(TokenBatch::concat(arenas, parts, num_threads))
+    }
+
+    /// As [`Tokenizer::encode_batch`], of texts that this thread gets hold of one after the other, while
+    /// others encode the ones before. `finish` is given the work that is left for this thread when all
+    /// texts are there, and must call it.
+    ///
+    /// # Errors
+    /// The error of the first text that is one, and within the result, as [`Tokenizer::encode_into`].
+    pub fn encode_batch_from<'a, E>(
+        &self,
+        texts: impl IntoIterator<Item = std::result::Result<Text<'a>, E>>,
+        options: &EncodeOptions,
+        num_threads: Option<usize>,
+        finish: impl FnOnce(&mut (dyn FnMut() + Send)),
+    ) -> std::result::Result<Result<TokenBatch>, E> {
+        if let Err(error) = self.check(options) {
+            return Ok(Err(error));
+        }
+        let mut texts = texts.into_iter();
+        let mut bytes_before = 0;
+        // Those of a long text that are not given away yet.
+        let mut waiting = std::collections::VecDeque::new();
+        let mut cut = Vec::new();
+        let make = || {
+            let target = batch::next_task_bytes(bytes_before, num_threads);
+            let (mut slices, mut bytes) = (Vec::new(), 0);
+            while bytes < target {
+                if let Some(slice) = waiting.pop_front() {
+                    let slice: Slice<'a> = slice;
+                    // Each text costs something, however short it is.
+                    bytes += slice.text.as_bytes().len() + 32;
+                    slices.push(slice);
+                    continue;
                 }
-                Ok(part)
-            })
-        })?;
-        Ok(TokenBatch::concat(parts, num_threads))
+                match texts.next() {
+                    Some(Ok(text)) => self.cut(text, options, num_threads, &mut cut),
+                    Some(Err(error)) => return Some(Err(error)),
+                    None => break,
+                }
+                waiting.extend(cut.drain(..));
+            }
+            bytes_before += bytes;
+            (!slices.is_empty()).then_some(Ok(slices))
+        };
+        let arenas = Arenas::new();
+        let work = |slices: Vec<Slice<'_>>| self.encode_slices(&slices, options, &arenas);
+        let parts = batch::run_while_made(make, num_threads, work, finish)?;
+        Ok(parts.map(|parts| TokenBatch::concat(arenas, parts, num_threads)))
     }
 
     /// The number of ids of each of several texts.
@@ -172,7 +242,8 @@ impl Tokenizer {
     ) -> Result<Vec<i64>> {
         self.check(options)?;
         let slices = self.slices(texts, options, num_threads);
-        let tasks = batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.len());
+        let tasks =
+            batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.as_bytes().len());
         let parts = batch::run(&tasks, num_threads, |task| {
             self.inner.engine.with_worker(|worker| {
                 let mut ids = std::mem::take(&mut worker.ids);
@@ -279,19 +350,55 @@ impl Tokenizer {
         num_threads: Option<usize>,
     ) -> Vec<Slice<'a>> {
         let mut slices = Vec::with_capacity(texts.len());
-        let cut = num_threads != Some(1) && !options.parse_special;
         for text in texts {
-            let text = text.as_ref();
-            let mut start = 0;
-            while cut && text.len() - start >= 2 * SLICE_BYTES {
-                let range = start + SLICE_BYTES..start + 2 * SLICE_BYTES;
-                let Some(end) = self.inner.engine.find_cut(text, range) else { break };
-                slices.push(Slice { text: &text[start..end], begins_text: start == 0, ends_text: false });
-                start = end;
-            }
-            slices.push(Slice { text: &text[start..], begins_text: start == 0, ends_text: true });
+            self.cut(Text::Bytes(text.as_ref()), options, num_threads, &mut slices);
         }
         slices
+    }
+
+    /// Appends the slices of a text.
+    fn cut<'a>(
+        &self,
+        text: Text<'a>,
+        options: &EncodeOptions,
+        num_threads: Option<usize>,
+        slices: &mut Vec<Slice<'a>>,
+    ) {
+        let cut = num_threads != Some(1) && !options.parse_special;
+        let mut start = 0;
+        let bytes = text.as_bytes();
+        while cut && bytes.len() - start >= 2 * SLICE_BYTES {
+            let range = start + SLICE_BYTES..start + 2 * SLICE_BYTES;
+            let Some(end) = self.inner.engine.find_cut(bytes, range) else { break };
+            slices.push(Slice { text: text.part(start..end), begins_text: start == 0, ends_text: false });
+            start = end;
+        }
+        slices.push(Slice { text: text.part(start..bytes.len()), begins_text: start == 0, ends_text: true });
+    }
+
+    /// Leaves the ids of slices in an arena, and tells where those of each text that ends there end.
+    fn encode_slices(
+        &self,
+        slices: &[Slice<'_>],
+        options: &EncodeOptions,
+        arenas: &Arenas<TokenId>,
+    ) -> Result<(Part, Vec<i64>)> {
+        let bytes: usize = slices.iter().map(|slice| slice.text.as_bytes().len()).sum();
+        // More than nearly all texts take: room that is not used costs nothing, growing does.
+        let room = bytes / 2 + slices.len();
+        arenas.fill(room, |ids| {
+            let start = ids.len();
+            let mut ends = Vec::with_capacity(slices.len() + 1);
+            self.inner.engine.with_worker(|worker| {
+                for slice in slices {
+                    self.encode_slice(worker, slice, options, ids)?;
+                    if slice.ends_text {
+                        ends.push((ids.len() - start) as i64);
+                    }
+                }
+                Ok(ends)
+            })
+        })
     }
 
     fn encode_slice(
@@ -315,7 +422,7 @@ impl Tokenizer {
     fn encode_with(
         &self,
         worker: &mut Worker,
-        text: &[u8],
+        text: Text<'_>,
         options: &EncodeOptions,
         ids: &mut Vec<TokenId>,
     ) -> Result<()> {
@@ -333,10 +440,10 @@ impl Tokenizer {
                     self.inner.special.get_or_init(|| special)
                 }
             };
-            for part in special.split(text) {
+            for part in special.split(text.as_bytes()) {
                 match part {
-                    Part::Text(text) => engine.encode(worker, text, ids)?,
-                    Part::Special(id) => ids.push(id),
+                    SpecialPart::Text(text) => engine.encode(worker, text, ids)?,
+                    SpecialPart::Special(id) => ids.push(id),
                 }
             }
         } else {
@@ -351,7 +458,7 @@ impl Tokenizer {
     fn count_with(&self, worker: &mut Worker, text: &[u8], options: &EncodeOptions) -> Result<usize> {
         let mut ids = std::mem::take(&mut worker.ids);
         ids.clear();
-        let result = self.encode_with(worker, text, options, &mut ids);
+        let result = self.encode_with(worker, Text::Bytes(text), options, &mut ids);
         let count = ids.len();
         worker.ids = ids;
         result.map(|()| count)
@@ -417,6 +524,13 @@ mod tests {
                 assert!(expected == shared_out, "{part:?}");
                 let lens: Vec<i64> = expected.offsets.windows(2).map(|ends| ends[1] - ends[0]).collect();
                 assert_eq!(lens, tokenizer.count_batch(&texts, &options, Some(3)).unwrap());
+                for threads in [1, 3] {
+                    let texts = texts.iter().map(|text| {
+                        Ok::<_, ()>(std::str::from_utf8(text).map_or(Text::Bytes(text), Text::Str))
+                    });
+                    let batch = tokenizer.encode_batch_from(texts, &options, Some(threads), |work| work());
+                    assert!(expected == batch.unwrap().unwrap(), "{part:?}");
+                }
             }
         }
     }

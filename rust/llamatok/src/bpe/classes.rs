@@ -108,6 +108,23 @@ impl ByteClasses {
         Self { ascii: classes, apart, social }
     }
 
+    /// Whether the classes show that no piece holds the two side by side. Neither is a space.
+    pub(crate) fn are_apart(&self, left: char, right: char) -> bool {
+        let class = |c: char| self.ascii.get(c as usize).copied();
+        let is_alone = |c: char| class(c).map_or(!self.is_social(c), |class| class == Class::Isolated);
+        let apart = self.apart;
+        is_alone(left)
+            || is_alone(right)
+            || match (class(left), class(right)) {
+                (Some(left), Some(right)) => left != right,
+                (Some(Class::First), None) => apart.first_other,
+                (Some(_), None) => apart.second_other,
+                (None, Some(Class::First)) => apart.other_first,
+                (None, Some(_)) => apart.other_second,
+                (None, None) => false,
+            }
+    }
+
     /// Whether a character beyond ASCII stands beside another one in some piece. (Those beyond the
     /// basic plane share one answer.)
     #[inline]

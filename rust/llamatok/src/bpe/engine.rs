@@ -1,5 +1,6 @@
 //! Text to ids: normalizes, and merges by the quickest way that the vocabulary allows.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -11,7 +12,7 @@ use super::words::Reason;
 use crate::model::Model;
 use crate::normalize::{to_valid_utf8, Normalizer, UserDefinedMatcher};
 use crate::random::Random;
-use crate::tokenizer::CacheInfo;
+use crate::tokenizer::{CacheInfo, Text};
 use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::Result;
 
@@ -63,6 +64,14 @@ impl Worker {
         if self.general.bytes() > MAX_KEPT_BYTES {
             self.general = GeneralScratch::default();
         }
+    }
+}
+
+/// `text` as valid UTF-8.
+fn to_valid(text: Text<'_>) -> Cow<'_, str> {
+    match text {
+        Text::Str(text) => Cow::Borrowed(text),
+        Text::Bytes(text) => to_valid_utf8(text),
     }
 }
 
@@ -137,49 +146,61 @@ impl Engine {
     }
 
     /// Appends the ids of what follows a cut that [`find_cut`](Self::find_cut) gave.
-    pub(crate) fn encode_rest(&self, worker: &mut Worker, text: &[u8], ids: &mut Vec<TokenId>) -> Result<()> {
+    pub(crate) fn encode_rest<'a>(
+        &self,
+        worker: &mut Worker,
+        text: impl Into<Text<'a>>,
+        ids: &mut Vec<TokenId>,
+    ) -> Result<()> {
+        let text = text.into();
         match &self.path {
             Path::Fast(fast) if self.is_plain() => {
-                fast.encode(&self.cache, &mut worker.fast, &to_valid_utf8(text), false, ids);
+                fast.encode(&self.cache, &mut worker.fast, &to_valid(text), false, ids);
                 Ok(())
             }
             _ => self.encode(worker, text, ids),
         }
     }
 
-    /// Appends the ids of `text`, UTF-8 in which each byte that begins no valid sequence counts as U+FFFD.
-    pub(crate) fn encode(&self, worker: &mut Worker, text: &[u8], ids: &mut Vec<TokenId>) -> Result<()> {
+    /// Appends the ids of `text`.
+    pub(crate) fn encode<'a>(
+        &self,
+        worker: &mut Worker,
+        text: impl Into<Text<'a>>,
+        ids: &mut Vec<TokenId>,
+    ) -> Result<()> {
         self.encode_with_prefix(worker, text, true, ids)
     }
 
     /// As [`encode`](Self::encode), with the dummy prefix only where `dummy_prefix` says so and the model
     /// asks for it.
-    pub(crate) fn encode_with_prefix(
+    pub(crate) fn encode_with_prefix<'a>(
         &self,
         worker: &mut Worker,
-        text: &[u8],
+        text: impl Into<Text<'a>>,
         dummy_prefix: bool,
         ids: &mut Vec<TokenId>,
     ) -> Result<()> {
+        let text = text.into();
         let Worker { normalized, general, fast: scratch, .. } = worker;
         let vocabulary = &self.model.vocabulary;
         let fast = match &self.path {
             Path::Fast(fast) => fast,
             Path::General(merger, _) => {
                 normalized.clear();
-                self.normalizer.normalize(text, dummy_prefix, SPACE_SYMBOL, normalized);
+                self.normalizer.normalize(text.as_bytes(), dummy_prefix, SPACE_SYMBOL, normalized);
                 let text = String::from_utf8_lossy(normalized);
                 return merger.encode(&text, general, &mut Emitter::new(vocabulary, ids));
             }
         };
         let cache = &self.cache;
         if self.is_plain() {
-            let prefix = dummy_prefix && self.normalizer.settings().add_dummy_prefix && !text.is_empty();
-            fast.encode(cache, scratch, &to_valid_utf8(text), prefix, ids);
+            let prefix = dummy_prefix && self.normalizer.settings().add_dummy_prefix && !text.as_bytes().is_empty();
+            fast.encode(cache, scratch, &to_valid(text), prefix, ids);
             return Ok(());
         }
         normalized.clear();
-        self.normalizer.normalize(text, dummy_prefix, " ", normalized);
+        self.normalizer.normalize(text.as_bytes(), dummy_prefix, " ", normalized);
         let text = String::from_utf8_lossy(normalized);
         let mut rest: &str = &text;
         if let Some(matcher) = &self.user_defined {

@@ -1,23 +1,23 @@
 //! The fast path: units of text, looked up in a cache, or merged where they are not in it.
 //!
 //! Text is copied, with its dummy prefix and with literal `▁` made spaces (the two are the same to
-//! SentencePiece), into a buffer of a few kilobytes, a part at a time; parts end where a run of spaces
-//! begins. In the buffer, [`scan`](super::scan) finds the units. Then, for a batch of units at a time,
-//! keys and hashes are made and the buckets of the cache asked for, and only then looked at, so that
-//! memory is waited for once a batch and not once a unit.
+//! SentencePiece), into a buffer of a few kilobytes, a part at a time. In the buffer,
+//! [`scan`](super::scan) finds the units; what comes after the last place where one may be cut off waits
+//! for the next part. Then, for a batch of units at a time, keys and hashes are made and the buckets of
+//! the cache asked for, and only then looked at, so that memory is waited for once a batch and not once
+//! a unit. Units that are not in the cache are put off until there are enough of them to be merged
+//! together; their ids are then put in their places.
 
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::cache::{Cache, Cells, Handle, LongKey, ShortKey, Tables, LONG, SHORT};
 use super::classes::ByteClasses;
-use super::cuts::Adjacency;
 use super::merges::ranks;
 use super::runs::{run_len, Runs};
 use super::scan::{Level, Scanner, BLOCK};
-use super::words::{Reason, Splits, WordMerger, WordScratch, SPACE};
+use super::words::{Merged, Reason, Splits, WordMerger, WordScratch, SPACE};
 use crate::model::Model;
-use crate::normalize::to_valid_utf8;
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary, SPACE_SYMBOL};
 
 /// Units that are looked up together.
@@ -32,9 +32,6 @@ pub(crate) struct FastMerger {
     /// Where runs of spaces are encoded apart from the words after them.
     runs: Option<Runs>,
     scanner: Scanner,
-    /// For long text without spaces; made when the first one comes.
-    adjacency: OnceLock<Adjacency>,
-    model: Arc<Model>,
     space_id: TokenId,
     /// Whether ids fit 16 bits.
     narrow: bool,
@@ -54,9 +51,39 @@ struct Buffers {
     /// Text, and zeros behind it.
     text: Vec<u8>,
     starts: Vec<u32>,
+    batch: Box<Batch>,
     words: WordScratch,
-    merged: Vec<TokenId>,
+    pending: Pending,
 }
+
+/// What is known of the units of a batch before they are looked up; kept, since to clear it would take
+/// as long as a short text.
+#[derive(Debug)]
+struct Batch {
+    keys: [ShortKey; BATCH],
+    buckets: [u32; BATCH],
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { keys: [ShortKey::default(); BATCH], buckets: [0; BATCH] }
+    }
+}
+
+/// Units that wait to be merged, and whose ids are missing from the result.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Where each unit begins and ends in the buffer.
+    words: Vec<(u32, u32)>,
+    /// Where its ids belong, were there none of the others.
+    places: Vec<usize>,
+    merged: Merged,
+    /// What comes after the first of those places.
+    tail: Vec<TokenId>,
+}
+
+/// How many units are merged together, about.
+const ENOUGH_PENDING: usize = 16;
 
 /// The largest buffer that is kept for the next call, in bytes.
 pub(crate) const MAX_KEPT_BYTES: usize = 1 << 20;
@@ -66,7 +93,8 @@ impl FastScratch {
     /// that a long text has made large.
     pub(crate) fn release(&mut self) {
         self.handle = None;
-        if self.buffers.text.capacity() + self.buffers.words.bytes() > MAX_KEPT_BYTES {
+        let Buffers { text, words, pending, .. } = &self.buffers;
+        if text.capacity() + words.bytes() + pending.merged.bytes() > MAX_KEPT_BYTES {
             self.buffers = Buffers::default();
         }
     }
@@ -114,8 +142,6 @@ impl FastMerger {
             words,
             scanner: if runs.is_some() { scanner } else { scanner.joining_runs() },
             runs,
-            adjacency: OnceLock::new(),
-            model: model.clone(),
             space_id: vocabulary.mergeable_id(SPACE_SYMBOL).ok_or("▁ is no piece")?,
             narrow: vocabulary.len() <= 1 << 16,
             fused_id,
@@ -134,38 +160,22 @@ impl FastMerger {
     ) {
         let first = out.len();
         let mut rest = text;
-        let mut prefix = prefix;
-        while !rest.is_empty() || prefix {
-            let (part, tail) = rest.split_at(self.part_len(rest));
+        let buffer = &mut scratch.buffers.text;
+        buffer.clear();
+        if prefix {
+            buffer.push(SPACE);
+        }
+        while !rest.is_empty() || !scratch.buffers.text.is_empty() {
             let buffer = &mut scratch.buffers.text;
-            buffer.clear();
-            if prefix {
-                buffer.push(SPACE);
-            }
+            // At least as much as is there already, so that text without cuts takes linear time.
+            let (part, tail) = rest.split_at(boundary(rest, PART.max(buffer.len())));
             fill(part, buffer);
-            self.encode_buffer(cache, scratch, out);
-            (rest, prefix) = (tail, false);
+            rest = tail;
+            self.encode_buffer(cache, scratch, rest.is_empty(), out);
         }
         if let Some(unknown) = self.fused_id {
             fuse(out, first, unknown);
         }
-    }
-
-    /// How much of `text` makes a part: up to the beginning of a run of spaces or, where there is none
-    /// for long, another place where it may be cut.
-    fn part_len(&self, text: &str) -> usize {
-        if text.len() <= PART {
-            return text.len();
-        }
-        let bytes = text.as_bytes();
-        if let Some(index) = (PART / 2..PART).rev().find(|&index| begins_run(bytes, index)) {
-            return index;
-        }
-        (PART / 2..PART)
-            .rev()
-            .chain(PART..bytes.len())
-            .find(|&index| begins_run(bytes, index) || self.may_cut(bytes, index))
-            .unwrap_or(bytes.len())
     }
 
     /// The first place in `range` where `text` may be cut in two that are encoded by themselves: a run of
@@ -186,31 +196,50 @@ impl FastMerger {
             return false;
         };
         let is_space = |c: char| matches!(c, ' ' | '▁');
-        let adjacency = self.adjacency.get_or_init(|| Adjacency::new(&self.model.vocabulary));
-        !is_space(left) && !is_space(right) && !adjacency.contains(left, right)
+        !is_space(left) && !is_space(right) && self.scanner.classes().are_apart(left, right)
     }
 
-    fn encode_buffer(&self, cache: &Arc<Cache>, scratch: &mut FastScratch, out: &mut Vec<TokenId>) {
+    /// Appends the ids of what is in the buffer and leaves there, unless the text is at its end, what may
+    /// belong to a unit that goes on.
+    fn encode_buffer(
+        &self,
+        cache: &Arc<Cache>,
+        scratch: &mut FastScratch,
+        is_end: bool,
+        out: &mut Vec<TokenId>,
+    ) {
         let Buffers { text, starts, .. } = &mut scratch.buffers;
         let len = text.len();
         text.resize(len + 2 * BLOCK, 0);
         starts.clear();
         self.scanner.units(text, len, starts);
+        let mut taken = len;
+        if !is_end {
+            // The cut before the last space of a run depends on what comes after it, and a run must
+            // not be parted from that space; all other cuts depend on two neighbours.
+            let is_final = |start: u32| start > 0 && text[start as usize - 1] != SPACE;
+            let units = starts.len() - 1;
+            let kept = (1..units).rev().find(|&index| is_final(starts[index])).unwrap_or(0);
+            starts.truncate(kept + 1);
+            taken = starts[kept] as usize;
+        }
         // At most one id a byte, and room for what the copies of whole entries write beyond.
-        out.reserve(len + BLOCK);
+        out.reserve(taken + BLOCK);
         let tables = scratch.handle.get_or_insert_with(|| cache.handle()).tables(cache);
         if self.narrow {
             self.look_up::<false>(tables, &mut scratch.buffers, out);
         } else {
             self.look_up::<true>(tables, &mut scratch.buffers, out);
         }
+        let text = &mut scratch.buffers.text;
+        text.copy_within(taken..len, 0);
+        text.truncate(len - taken);
     }
 
     /// Appends the ids of all units in the buffer; `WIDE` says that ids take 32 bits in the cache.
     fn look_up<const WIDE: bool>(&self, tables: &Tables, buffers: &mut Buffers, out: &mut Vec<TokenId>) {
-        let Buffers { text, starts, words, merged } = buffers;
-        let mut keys = [ShortKey::default(); BATCH];
-        let mut buckets = [0u32; BATCH];
+        let Buffers { text, starts, batch, words, pending } = buffers;
+        let Batch { keys, buckets } = &mut **batch;
         let mut rest = starts.as_slice();
         while rest.len() > 1 {
             let units = (rest.len() - 1).min(BATCH);
@@ -228,71 +257,100 @@ impl FastMerger {
             }
             for index in 0..units {
                 let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
-                let hit = if end - start <= SHORT {
-                    tables.short.get(buckets[index], &keys[index]).map(|hit| {
+                let place = out.len();
+                // The space of a unit after a run may make the run longer.
+                let is_done = |lone_space: bool| !(lone_space && follows_space(text, start));
+                if end - start <= SHORT {
+                    if let Some(hit) = tables.short.get(buckets[index], &keys[index]) {
                         hit.emit::<WIDE>(out);
-                        hit.lone_space()
-                    })
-                } else if end - start <= LONG {
-                    tables.long.get(buckets[index], &LongKey::new(text, start, end - start)).map(|hit| {
-                        hit.emit::<WIDE>(out);
-                        hit.lone_space()
-                    })
-                } else {
-                    None
-                };
-                let lone_space = match hit {
-                    Some(lone_space) => lone_space,
-                    None => {
-                        self.merge(&text[start..end], words, merged);
-                        out.extend_from_slice(merged);
-                        let lone_space = text[start] == SPACE && merged.first() == Some(&self.space_id);
-                        keep::<WIDE>(tables, text, start, end - start, merged, lone_space);
-                        lone_space
+                        if is_done(hit.lone_space()) {
+                            continue;
+                        }
                     }
-                };
-                if lone_space && start > 0 && text[start - 1] == SPACE {
-                    self.lengthen_run(text, start, end, words, merged, out);
+                } else if end - start <= LONG {
+                    let key = LongKey::new(text, start, end - start);
+                    if let Some(hit) = tables.long.get(buckets[index], &key) {
+                        hit.emit::<WIDE>(out);
+                        if is_done(hit.lone_space()) {
+                            continue;
+                        }
+                    }
                 }
+                // Not known; or known, but rare enough to be done with the others.
+                out.truncate(place);
+                self.put_off::<WIDE>(tables, text, start, end, pending, out);
             }
             rest = &rest[units..];
-        }
-    }
-
-    /// The ids of a unit, in `merged`.
-    #[cold]
-    #[inline(never)]
-    fn merge(&self, unit: &[u8], words: &mut WordScratch, merged: &mut Vec<TokenId>) {
-        merged.clear();
-        match &self.runs {
-            Some(runs) if unit[0] == SPACE && unit.iter().all(|&byte| byte == SPACE) => {
-                runs.encode(unit.len(), merged);
+            if pending.words.len() >= ENOUGH_PENDING {
+                self.settle::<WIDE>(tables, text, words, pending, out);
             }
-            // Units are cut between characters of valid text, so this borrows.
-            _ => self.words.encode(&to_valid_utf8(unit), words, merged),
         }
+        self.settle::<WIDE>(tables, text, words, pending, out);
     }
 
-    /// Mends what has been appended for a run of spaces and the unit after it, whose first id is a
-    /// lone `▁`: the run is one longer, and the unit begins after it.
+    /// Puts off a unit; or appends the ids of a run of spaces.
     #[cold]
-    #[inline(never)]
-    fn lengthen_run(
+    fn put_off<const WIDE: bool>(
         &self,
-        buffer: &[u8],
+        tables: &Tables,
+        text: &[u8],
         start: usize,
         end: usize,
-        words: &mut WordScratch,
-        merged: &mut Vec<TokenId>,
+        pending: &mut Pending,
         out: &mut Vec<TokenId>,
     ) {
-        // Where runs and words are not parted, no unit begins with a space after another one.
-        let Some(runs) = &self.runs else { return };
-        let run = buffer[..start].iter().rev().take_while(|&&byte| byte == SPACE).count();
-        self.merge(&buffer[start..end], words, merged);
-        out.truncate(out.len() - merged.len() - runs.count(run));
-        runs.encode(run + 1, out);
-        out.extend_from_slice(&merged[1..]);
+        let is_run = text[start] == SPACE && text[start..end].iter().all(|&byte| byte == SPACE);
+        if let Some(runs) = self.runs.as_ref().filter(|_| is_run) {
+            let place = out.len();
+            runs.encode(end - start, out);
+            // A single space may be the last one of a run, and then makes it longer.
+            let lone_space = end - start == 1;
+            keep::<WIDE>(tables, text, start, end - start, &out[place..], lone_space);
+            if !(lone_space && follows_space(text, start)) {
+                return;
+            }
+            out.truncate(place);
+        }
+        pending.words.push((start as u32, end as u32));
+        pending.places.push(out.len());
+    }
+
+    /// Merges the units that have been put off, keeps what they become, and puts it where it belongs.
+    fn settle<const WIDE: bool>(
+        &self,
+        tables: &Tables,
+        text: &[u8],
+        words: &mut WordScratch,
+        pending: &mut Pending,
+        out: &mut Vec<TokenId>,
+    ) {
+        let Pending { words: units, places, merged, tail } = pending;
+        let Some(&first) = places.first() else { return };
+        self.words.encode(self.scanner.level(), text, units, words, merged);
+        tail.clear();
+        tail.extend_from_slice(&out[first..]);
+        out.truncate(first);
+        let ends = places[1..].iter().copied().chain([first + tail.len()]);
+        for (index, ((&(start, end), &place), next)) in units.iter().zip(&*places).zip(ends).enumerate() {
+            let (start, end) = (start as usize, end as usize);
+            let ids = merged.ids(index);
+            let lone_space = text[start] == SPACE && ids.first() == Some(&self.space_id);
+            keep::<WIDE>(tables, text, start, end - start, ids, lone_space);
+            // Where runs and words are not parted, no unit begins with a space after another one.
+            let run_before = self.runs.as_ref().filter(|_| lone_space && follows_space(text, start));
+            if let Some(runs) = run_before {
+                // The space belongs to the run, whose ids are the last ones.
+                let run = text[..start].iter().rev().take_while(|&&byte| byte == SPACE).count();
+                out.truncate(out.len() - runs.count(run));
+                runs.encode(run + 1, out);
+                out.extend_from_slice(&ids[1..]);
+            } else {
+                out.extend_from_slice(ids);
+            }
+            out.extend_from_slice(&tail[place - first..next - first]);
+        }
+        units.clear();
+        places.clear();
     }
 }
 
@@ -335,6 +393,11 @@ fn check_runs(vocabulary: &Vocabulary, ranks: &[u32]) -> Result<(), Reason> {
     Ok(())
 }
 
+/// Whether the unit that begins at `start` comes after a run of spaces.
+fn follows_space(text: &[u8], start: usize) -> bool {
+    start > 0 && text[start - 1] == SPACE
+}
+
 /// Keeps the ids of the unit `text[start..start + len]`, if they fit.
 fn keep<const WIDE: bool>(
     tables: &Tables,
@@ -359,6 +422,11 @@ fn keep<const WIDE: bool>(
 /// run; its last byte tells enough.
 fn begins_run(text: &[u8], index: usize) -> bool {
     text[index] == SPACE && !matches!(text[index - 1], SPACE | 0x81)
+}
+
+/// The greatest place between two characters of `text` that is at most `place`.
+fn boundary(text: &str, place: usize) -> usize {
+    (0..=place.min(text.len())).rev().find(|&place| text.is_char_boundary(place)).unwrap_or(0)
 }
 
 /// Appends `text` to `buffer`, with each `▁` as a space.

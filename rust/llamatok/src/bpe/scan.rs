@@ -110,6 +110,14 @@ impl Scanner {
         Self { cuts_runs: false, ..self }
     }
 
+    pub(crate) fn level(&self) -> Level {
+        self.level
+    }
+
+    pub(crate) fn classes(&self) -> &ByteClasses {
+        &self.classes
+    }
+
     /// Appends to `starts` where the units of `buffer[..len]` begin, and `len` at last. `buffer` must
     /// be valid UTF-8 up to `len`, and have zeros for at least a block behind it; `starts` must have
     /// been cleared.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, TryLockError, TryLockResult, Weak};
 
 pub(crate) use key::{LongKey, ShortKey, LONG, SHORT};
+use table::HUGE_PAGE;
 pub(crate) use table::{Cells, LongTable, ShortTable};
 
 /// The bound on the caches of a process, for all tokenizers that are not given one of their own.
@@ -20,7 +21,7 @@ pub(crate) const DEFAULT_LIMIT: usize = 64_000_000;
 /// The first size of the tables, and by how much they grow at a time. The smaller table stays until
 /// the larger one is filled from it, so the bound holds for the sum of the two.
 const FIRST_BYTES: usize = 256 << 10;
-const GROWTH: usize = 16;
+const GROWTH: usize = 32;
 
 /// The two tables: for units of up to [`SHORT`] and of up to [`LONG`] bytes.
 #[derive(Debug)]
@@ -32,7 +33,10 @@ pub(crate) struct Tables {
 impl Tables {
     /// Empty tables of `bytes` in all.
     fn new(bytes: usize) -> Self {
-        Self { short: ShortTable::new(bytes / 4 * 3), long: LongTable::new(bytes / 4) }
+        // What is left of a large page would be many small ones.
+        let whole = |bytes: usize| if bytes < HUGE_PAGE { bytes } else { bytes / HUGE_PAGE * HUGE_PAGE };
+        let long = whole(bytes / 4);
+        Self { short: ShortTable::new(whole(bytes - long)), long: LongTable::new(long) }
     }
 
     fn bytes(&self) -> usize {

@@ -110,10 +110,15 @@ fn widen(word: u64, slots: &mut [MaybeUninit<TokenId>; 4]) {
     }
 }
 
+/// The size of a large page, where the system has such, and what tables had better be multiples of.
+pub(super) const HUGE_PAGE: usize = 2 << 20;
+
 /// Buckets in zeroed memory.
 #[derive(Debug)]
 struct Buckets {
     memory: Option<MmapRaw>,
+    /// Where the buckets begin in `memory`, in bytes.
+    start: usize,
     len: usize,
     /// How many entries have been put where none was.
     entries: AtomicUsize,
@@ -124,25 +129,29 @@ impl Buckets {
     /// gives no memory.
     fn new(bytes: usize, group: usize) -> Self {
         let len = bytes / std::mem::size_of::<Bucket>() / group * group;
-        let memory = (len > 0)
-            .then(|| MmapMut::map_anon(len * std::mem::size_of::<Bucket>()).ok())
-            .flatten()
-            .map(|memory| {
-                #[cfg(target_os = "linux")]
-                // Fewer misses of the TLB; where the system has no huge pages, nothing is lost.
-                let _ = memory.advise(memmap2::Advice::HugePage);
-                MmapRaw::from(memory)
-            });
-        let len = if memory.is_some() { len } else { 0 };
-        Self { memory, len, entries: AtomicUsize::new(0) }
+        let bytes = len * std::mem::size_of::<Bucket>();
+        // Large tables begin where a large page may: what is asked for in vain is never touched.
+        let slack = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 0 };
+        let memory = (len > 0).then(|| MmapMut::map_anon(bytes + slack).ok()).flatten();
+        let Some(memory) = memory else {
+            return Self { memory: None, start: 0, len: 0, entries: AtomicUsize::new(0) };
+        };
+        let start = if slack > 0 { memory.as_ptr().align_offset(HUGE_PAGE) } else { 0 };
+        #[cfg(target_os = "linux")]
+        // Fewer misses of the TLB; where the system has no huge pages, nothing is lost.
+        let _ = memory.advise(memmap2::Advice::HugePage);
+        Self { memory: Some(MmapRaw::from(memory)), start, len, entries: AtomicUsize::new(0) }
     }
 
     #[inline(always)]
     fn all(&self) -> &[Bucket] {
         match &self.memory {
-            // SAFETY: the mapping is `len` buckets long, begins at a page, lives as long as `self`, and
-            // is only ever used as these atomics, for which all zeros are a value.
-            Some(memory) => unsafe { std::slice::from_raw_parts(memory.as_ptr().cast(), self.len) },
+            // SAFETY: the mapping has `len` buckets from `start` on, which is less than the slack behind
+            // them and where a page begins; it lives as long as `self`, and is only ever used as these
+            // atomics, for which all zeros are a value.
+            Some(memory) => unsafe {
+                std::slice::from_raw_parts(memory.as_ptr().add(self.start).cast(), self.len)
+            },
             None => &[],
         }
     }
@@ -227,7 +236,7 @@ impl ShortTable {
 
     #[inline]
     pub(super) fn is_crowded(&self) -> bool {
-        self.0.entries.load(Ordering::Relaxed) >= self.0.len
+        self.0.entries.load(Ordering::Relaxed) >= self.0.len / 2
     }
 
     /// The bucket of a key.
@@ -259,12 +268,16 @@ impl ShortTable {
         bucket.end_read(head).then_some(cells)
     }
 
-    /// Puts an entry in front of its bucket; the last one there is lost.
+    /// Puts an entry in front of its bucket, unless it is there; the last one there is lost.
     pub(crate) fn insert(&self, key: &ShortKey, cells: Cells<SHORT_WORDS>) {
         let Some(bucket) = self.0.all().get(self.bucket(key) as usize) else {
             self.0.entries.fetch_add(1, Ordering::Relaxed);
             return;
         };
+        let holds = |place: usize| bucket.word(place) == key.0[0] && bucket.word(place + 1) == key.0[1];
+        if holds(1) || holds(3) {
+            return;
+        }
         let Some(head) = bucket.begin_write() else { return };
         if head >> 8 & 0xFF == 0 {
             self.0.entries.fetch_add(1, Ordering::Relaxed);
@@ -312,7 +325,7 @@ impl LongTable {
 
     #[inline]
     pub(super) fn is_crowded(&self) -> bool {
-        self.0.entries.load(Ordering::Relaxed) >= self.0.len / 2
+        self.0.entries.load(Ordering::Relaxed) >= self.0.len / 4
     }
 
     /// The first bucket of a key.
@@ -342,13 +355,16 @@ impl LongTable {
         })
     }
 
-    /// Puts an entry in one of its buckets.
+    /// Puts an entry in one of its buckets, unless it is there.
     pub(crate) fn insert(&self, key: &LongKey, cells: Cells<LONG_WORDS>) {
         let index = self.bucket(key) as usize;
         let Some(buckets) = self.0.all().get(index..index + 2) else {
             self.0.entries.fetch_add(1, Ordering::Relaxed);
             return;
         };
+        if buckets.iter().any(|bucket| (0..4).all(|index| bucket.word(index + 1) == key.0[index])) {
+            return;
+        }
         let heads = [buckets[0].word(0), buckets[1].word(0)];
         // An empty one or, of full ones, the one that has been written less often.
         let is_empty = |head: u64| head & 0xFF == 0;

@@ -44,12 +44,14 @@ mod long;
 mod pairs;
 mod short;
 
+use super::scan::Level;
 use super::trie::Trie;
 use super::Map;
+use crate::normalize::to_valid_utf8;
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary};
-pub(crate) use long::WordScratch;
+use long::LongScratch;
 use pairs::PairTable;
-use short::Row;
+use short::{Group, Row, ROWS};
 
 /// A character or a reachable word piece: the characters first, then the pieces by rank.
 type Symbol = u32;
@@ -71,13 +73,58 @@ pub(crate) struct WordMerger {
     /// For each symbol, its length in bytes and the longest shorter one that its text begins with.
     extents: Vec<(u32, Symbol)>,
     pairs: PairTable,
+    /// What two ASCII characters merge into: at the left one times 128 plus the right one.
+    ascii_pairs: Box<[Symbol]>,
     unknown: Unknown,
 }
 
-const NO_SYMBOL: Symbol = Symbol::MAX;
+/// What the tables give a symbol, in bits.
+const SYMBOL_BITS: u32 = 21;
+/// Greater than any symbol.
+const NO_SYMBOL: Symbol = (1 << SYMBOL_BITS) - 1;
 
 /// The most symbols that the tables have room for.
-const MAX_SYMBOLS: usize = 1 << 21;
+const MAX_SYMBOLS: usize = NO_SYMBOL as usize;
+
+/// The most characters of a short word, and of a very short one.
+const SHORT: usize = 32;
+const VERY_SHORT: usize = 16;
+
+/// What words have become.
+#[derive(Debug, Default)]
+pub(crate) struct Merged {
+    ids: Vec<TokenId>,
+    /// For each word, where its ids begin and end.
+    ranges: Vec<(u32, u32)>,
+}
+
+impl Merged {
+    /// The ids of a word.
+    pub(crate) fn ids(&self, word: usize) -> &[TokenId] {
+        let (start, end) = self.ranges[word];
+        &self.ids[start as usize..end as usize]
+    }
+
+    /// The bytes that grow with a text.
+    pub(crate) fn bytes(&self) -> usize {
+        self.ids.capacity() * size_of::<TokenId>()
+    }
+}
+
+/// Buffers that calls share.
+#[derive(Debug, Default)]
+pub(crate) struct WordScratch {
+    very_short: Group<VERY_SHORT, { 2 * VERY_SHORT }>,
+    short: Group<SHORT, { 2 * SHORT }>,
+    long: LongScratch,
+}
+
+impl WordScratch {
+    /// The bytes that grow with a text.
+    pub(crate) fn bytes(&self) -> usize {
+        self.long.bytes()
+    }
+}
 
 /// What a character that is no piece becomes.
 #[derive(Debug)]
@@ -150,6 +197,7 @@ impl WordMerger {
             basic_plane: vec![NO_SYMBOL; 1 << 16].into(),
             extents: Vec::new(),
             pairs: PairTable::new(pieces.len()),
+            ascii_pairs: Box::default(),
             unknown: match vocabulary.byte_ids() {
                 Some(bytes) => Unknown::Bytes(Box::new(*bytes)),
                 None => Unknown::Piece(vocabulary.unk_id()),
@@ -194,7 +242,9 @@ impl WordMerger {
                 symbols[id as usize] = symbol;
                 merger.ids.push(id);
                 merger.splits.push(pair);
-                merger.pairs.insert(pair, symbol);
+                if !merger.pairs.insert(pair, symbol) {
+                    return Err("the table of merges cannot be built");
+                }
             }
         }
         // A merge of parts that rank no lower than their product is not in the table; make sure that
@@ -206,6 +256,10 @@ impl WordMerger {
             }
         }
         merger.build_trie(text)?;
+        let ascii = &merger.basic_plane[..128];
+        let pairs = &merger.pairs;
+        let products = ascii.iter().flat_map(|&left| ascii.iter().map(move |&right| pairs.get(left, right)));
+        merger.ascii_pairs = products.collect();
         Ok(merger)
     }
 
@@ -221,7 +275,7 @@ impl WordMerger {
 
     /// Whether BPE leaves the two as they are.
     fn stable(&self, left: Symbol, right: Symbol) -> bool {
-        self.pairs.get(left, right).is_none() && self.meet(left, right)
+        self.pairs.get(left, right) == NO_SYMBOL && self.meet(left, right)
     }
 
     /// Whether BPE, on the texts of the two, makes the two: see the module's account of stability.
@@ -244,46 +298,150 @@ impl WordMerger {
                 limit = b + 1;
                 b = self.splits[b as usize].0;
             }
-            if self.pairs.get(a, b).is_some_and(|product| product < limit) {
+            if self.pairs.get(a, b) < limit {
                 return false;
             }
         }
     }
 
-    /// Appends the ids of `text`: a word, with spaces as U+0020 and no two of them in a row.
-    pub(crate) fn encode(&self, text: &str, scratch: &mut WordScratch, out: &mut Vec<TokenId>) {
-        if !self.encode_short(text, out) {
-            self.encode_long(text, scratch, out);
+    /// Encodes words of `text`, which begin and end where `words` says: valid UTF-8, not empty, with
+    /// spaces as U+0020 and no two of them in a row.
+    pub(crate) fn encode(
+        &self,
+        level: Level,
+        text: &[u8],
+        words: &[(u32, u32)],
+        scratch: &mut WordScratch,
+        merged: &mut Merged,
+    ) {
+        merged.ids.clear();
+        merged.ranges.clear();
+        merged.ranges.resize(words.len(), (0, 0));
+        let WordScratch { very_short, short, long } = scratch;
+        for (tag, &(start, end)) in (0..).zip(words) {
+            let word = &text[start as usize..end as usize];
+            let mut symbols = [NO_SYMBOL; SHORT];
+            if word.len() <= VERY_SHORT && word.is_ascii() {
+                let symbol = |place: usize| self.basic_plane[usize::from(word[place])];
+                very_short.push(tag, word.len(), symbol, |place| self.ascii_product(word, place));
+            } else if let Some(len) = self.symbols(word, &mut symbols) {
+                let product = |place: usize| self.pairs.get(symbols[place], symbols[place + 1]);
+                if len <= VERY_SHORT {
+                    very_short.push(tag, len, |place| symbols[place], product);
+                } else {
+                    short.push(tag, len, |place| symbols[place], product);
+                }
+            } else {
+                let first = merged.ids.len();
+                self.encode_long(level, &to_valid_utf8(word), long, &mut merged.ids);
+                merged.ranges[tag as usize] = (first as u32, merged.ids.len() as u32);
+            }
+            if very_short.is_full() {
+                self.merge_group(level, text, words, very_short, merged);
+            }
+            if short.is_full() {
+                self.merge_group(level, text, words, short, merged);
+            }
+        }
+        self.merge_group(level, text, words, very_short, merged);
+        self.merge_group(level, text, words, short, merged);
+    }
+
+    /// What the ASCII characters at `place` and behind it merge into, or [`NO_SYMBOL`].
+    #[inline(always)]
+    fn ascii_product(&self, text: &[u8], place: usize) -> Symbol {
+        self.ascii_pairs[usize::from(text[place]) << 7 | usize::from(text[place + 1])]
+    }
+
+    /// The symbols of a word of at most [`SHORT`] characters, all in the basic plane.
+    #[inline]
+    fn symbols(&self, word: &[u8], symbols: &mut [Symbol; SHORT]) -> Option<usize> {
+        let (len, size) = self.first_symbols(word, symbols, |_| true);
+        (size == word.len()).then_some(len)
+    }
+
+    /// The symbols of the first characters of a text, which are pieces, and how many bytes they take.
+    #[inline]
+    fn known_symbols<const LEN: usize>(&self, text: &[u8], symbols: &mut [Symbol; LEN]) -> (usize, usize) {
+        self.first_symbols(text, symbols, |symbol| symbol != NO_SYMBOL)
+    }
+
+    /// The symbols of the first characters of a text that are in the basic plane and wanted, at most
+    /// `LEN`, and how many bytes they take.
+    #[inline(always)]
+    fn first_symbols<const LEN: usize>(
+        &self,
+        text: &[u8],
+        symbols: &mut [Symbol; LEN],
+        is_wanted: impl Fn(Symbol) -> bool,
+    ) -> (usize, usize) {
+        let (mut len, mut bytes) = (0, 0);
+        let low = |byte: u8| usize::from(byte & 0x3F);
+        while let Some(slot) = symbols.get_mut(len) {
+            let (code, size) = match text[bytes..] {
+                [a, ..] if a < 0x80 => (usize::from(a), 1),
+                [a, b, ..] if a < 0xE0 => (usize::from(a & 0x1F) << 6 | low(b), 2),
+                [a, b, c, ..] if a < 0xF0 => (usize::from(a & 0xF) << 12 | low(b) << 6 | low(c), 3),
+                _ => break,
+            };
+            let symbol = self.basic_plane[code];
+            if !is_wanted(symbol) {
+                break;
+            }
+            *slot = symbol;
+            len += 1;
+            bytes += size;
+        }
+        (len, bytes)
+    }
+
+    /// Merges the words of a group, which is empty then.
+    fn merge_group<const LANES: usize, const ROOM: usize>(
+        &self,
+        level: Level,
+        text: &[u8],
+        words: &[(u32, u32)],
+        group: &mut Group<LANES, ROOM>,
+        merged: &mut Merged,
+    ) {
+        let Merged { ids, ranges } = merged;
+        ids.reserve(ROWS * SHORT * 4);
+        for row in group.merge(&self.pairs, level) {
+            let first = ids.len();
+            if row.has_unknown {
+                let (start, end) = words[row.tag as usize];
+                self.name_with_unknown(row, &text[start as usize..end as usize], ids);
+            } else {
+                ids.extend(row.symbols().map(|symbol| self.ids[symbol as usize]));
+            }
+            ranges[row.tag as usize] = (first as u32, ids.len() as u32);
         }
     }
 
-    /// Appends the ids of a text of at most [`short::LEN`] characters, all in the basic plane, by doing
-    /// merge after merge; or returns `false`.
-    fn encode_short(&self, text: &str, out: &mut Vec<TokenId>) -> bool {
-        let mut row = Row::default();
-        for c in text.chars() {
-            match self.basic_plane.get(c as usize) {
-                Some(&symbol) if row.len() < short::LEN => row.push(symbol),
-                _ => return false,
-            }
-        }
-        row.merge(&self.pairs);
-        let mut rest = text;
+    /// Appends the ids of a row that is merged, of whose characters one is no piece.
+    #[cold]
+    fn name_with_unknown<const LANES: usize, const ROOM: usize>(
+        &self,
+        row: &Row<LANES, ROOM>,
+        word: &[u8],
+        ids: &mut Vec<TokenId>,
+    ) {
+        let mut rest = word;
         for symbol in row.symbols() {
             let len = match self.ids.get(symbol as usize) {
                 Some(&id) => {
-                    out.push(id);
+                    ids.push(id);
                     self.extents[symbol as usize].0 as usize
                 }
                 None => {
-                    let len = rest.chars().next().map_or(0, char::len_utf8);
-                    self.unknown(&rest.as_bytes()[..len], out);
+                    let is_tail = |&&byte: &&u8| byte & 0xC0 == 0x80;
+                    let len = 1 + rest[1..].iter().take_while(is_tail).count();
+                    self.unknown(&rest[..len], ids);
                     len
                 }
             };
             rest = &rest[len..];
         }
-        true
     }
 
     fn unknown(&self, character: &[u8], out: &mut Vec<TokenId>) {
@@ -340,7 +498,7 @@ mod tests {
         #[test]
         fn both_ways_do_what_bpe_does(
             pieces in prop::collection::hash_set("▁?[abcé中]{1,5}", 1..40),
-            texts in prop::collection::vec(" ?([abcé中]{0,150}|[abcé中x🦙]{0,40}|(a|bc){0,100})", 10),
+            texts in prop::collection::vec(" ?([abcé中]{0,300}|[abcé中x🦙]{0,200}|[abcé中x]{0,40}|(a|bc){0,200}|(abc){0,100})", 1..40),
             sorted in any::<bool>(),
         ) {
             let mut pieces: Vec<String> = pieces.into_iter().filter(|piece| piece.chars().count() > 1).collect();
@@ -352,14 +510,23 @@ mod tests {
             let ranks = ranks(&vocabulary);
             let Ok(merger) = WordMerger::new(&vocabulary, &ranks, None, false) else { return Ok(()) };
             let mut scratch = WordScratch::default();
-            for text in texts {
-                let expected = merge_naively(&text, &vocabulary, &ranks);
-                let (mut short, mut long) = (Vec::new(), Vec::new());
-                if merger.encode_short(&text, &mut short) {
-                    prop_assert_eq!(&short, &expected, "short: {:?} {:?}", text, pieces);
+            let mut merged = Merged::default();
+            let mut joined = String::new();
+            let mut words = Vec::new();
+            for text in texts.iter().filter(|text| !text.is_empty()) {
+                words.push((joined.len() as u32, (joined.len() + text.len()) as u32));
+                joined += text;
+            }
+            for level in Level::available() {
+                merger.encode(level, joined.as_bytes(), &words, &mut scratch, &mut merged);
+                for (index, &(start, end)) in words.iter().enumerate() {
+                    let text = &joined[start as usize..end as usize];
+                    let expected = merge_naively(text, &vocabulary, &ranks);
+                    prop_assert_eq!(merged.ids(index), &expected, "{:?} {:?}", text, pieces);
+                    let mut long = Vec::new();
+                    merger.encode_long(level, text, &mut scratch.long, &mut long);
+                    prop_assert_eq!(&long, &expected, "long: {:?} {:?}", text, pieces);
                 }
-                merger.encode_long(&text, &mut scratch, &mut long);
-                prop_assert_eq!(&long, &expected, "long: {:?} {:?}", text, pieces);
             }
         }
     }
