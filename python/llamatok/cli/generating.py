@@ -108,7 +108,7 @@ def load(arguments: argparse.Namespace) -> tuple[Any, Any]:
     if arguments.dtype is not None:
         more["dtype"] = arguments.dtype
     if arguments.weights is not None:
-        more["weights"] = arguments.weights
+        more["weight_format"] = arguments.weights
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default")

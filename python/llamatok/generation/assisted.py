@@ -120,8 +120,10 @@ class ModelDrafter:
 
     def accepted(self, count: int, proposed: int) -> None:
         """Forgets the tokens that were wrong."""
-        self._cached = min(self._cached, self._cached - (proposed - 1) + count) if proposed else self._cached
-        self._cache.crop(self._cached)
+        # The last one was proposed, but not run.
+        if proposed and (wrong := max(0, proposed - 1 - count)):
+            self._cached -= wrong
+            self._cache.crop(-wrong)
 
 
 def steps(state: State, drafter: Drafter) -> Iterator[Tensor]:
@@ -159,11 +161,13 @@ def steps(state: State, drafter: Drafter) -> Iterator[Tensor]:
 
 def _forget(state: State, begin: int, drafted: int, kept: int) -> None:
     """Takes back what the model saw beyond the kept tokens; the last of those it has not seen yet."""
-    state.cached = begin + kept - 1
-    state.cache.crop(state.cached)
     surplus = drafted + 1 - kept
+    if not surplus:
+        return
+    state.cached -= surplus
+    state.cache.crop(-surplus)
     for records in (state.records.scores, state.records.logits):
-        if records is not None and surplus:
+        if records is not None:
             del records[-surplus:]
 
 

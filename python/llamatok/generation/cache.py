@@ -23,7 +23,7 @@ def cache_for(model: Any, config: GenerationConfig, past: Any, rows: int, length
     from llamatok.models import DynamicCache, StaticCache
 
     if isinstance(past, (tuple, list)):
-        return DynamicCache.from_legacy_cache(past, config=model.config)
+        return DynamicCache.from_legacy_cache(past)
     if past is not None:
         return past
     if not config.use_cache:

@@ -78,14 +78,14 @@ def page(view: AttentionView) -> str:
     }
     if view.weights is not None:
         data["layers"], data["heads"] = view.weights.shape[:2]
-        data["weights"] = _packed(np.rint(np.clip(view.weights, 0, 1) * 255).astype(np.uint8))
+        data["weights"] = _packed(np.rint(np.clip(view.weights, 0, 1) * 65535).astype("<u2"))
     # `<` would let a token end the script.
     content = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
     template = Path(__file__).with_name("attention.html").read_text(encoding="utf-8")
     return template.replace("{{title}}", html.escape(view.title)).replace("{{data}}", content)
 
 
-def _packed(values: npt.NDArray[np.uint8]) -> str:
+def _packed(values: npt.NDArray[np.unsignedinteger]) -> str:
     return base64.b64encode(values.tobytes()).decode()
 
 
