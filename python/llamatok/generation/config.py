@@ -239,6 +239,14 @@ class GenerationConfig:
         return cls(**own, extra=extra)
 
     @classmethod
+    def from_model_config(cls, config: Any) -> GenerationConfig:
+        """The defaults, with the special tokens of a model's configuration."""
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        ids = {name: getattr(config, name, None) for name in names}
+        # Checkpoints of Meta's have -1 for no padding token.
+        return cls(**{name: id for name, id in ids.items() if not (isinstance(id, int) and id < 0)})
+
+    @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str], **settings: Any) -> GenerationConfig:
         """Reads `generation_config.json` of a folder (or the file itself), then applies `settings`.
 

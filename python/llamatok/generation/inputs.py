@@ -87,7 +87,7 @@ def _as_ids(ids: Any, device: torch.device) -> Tensor:
         raise ValueError("`input_ids`: the rows differ in length; pad them on the left") from None
     if ids.dim() == 1:
         ids = ids[None]
-    if ids.dim() != 2 or ids.is_floating_point():
+    if ids.dim() != 2 or (ids.is_floating_point() and ids.numel()):
         raise ValueError(
             f"`input_ids`: expected whole numbers of shape (rows, length), got {ids.dtype} of {tuple(ids.shape)}"
         )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+
+from llamatok.models.outputs import ModelOutput
 
 __all__ = ["GenerateOutput"]
 
 
 @dataclass
-class GenerateOutput:
+class GenerateOutput(ModelOutput):
     """Generated text and what was kept of its making, by attribute, by name (`["scores"]`) or by index.
 
     Entries that were not asked for are None, and have no name or index.
@@ -36,20 +37,3 @@ class GenerateOutput:
     attentions: tuple[Any, ...] | None = None
     hidden_states: tuple[Any, ...] | None = None
     past_key_values: Any = None
-
-    def keys(self) -> list[str]:
-        """The names of the entries that are there."""
-        return [f.name for f in fields(self) if getattr(self, f.name) is not None]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.keys())
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.keys()
-
-    def __getitem__(self, key: str | int) -> Any:
-        if isinstance(key, int):
-            return getattr(self, self.keys()[key])
-        if key not in self.keys():
-            raise KeyError(key)
-        return getattr(self, key)

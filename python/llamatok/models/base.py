@@ -59,6 +59,7 @@ class PreTrainedModel(nn.Module):
                 f"{type(config).__name__}; to load a checkpoint, call `from_pretrained`"
             )
         self.config: Any = config
+        self._generation_config: Any = None
         self.gradient_checkpointing = False
         self._checkpoint_options: dict[str, Any] = {"use_reentrant": False}
 
@@ -102,6 +103,18 @@ class PreTrainedModel(nn.Module):
     def can_generate(self) -> bool:
         """Whether `generate` works: there is a head over the vocabulary."""
         return False
+
+    @property
+    def generation_config(self) -> Any:
+        """Settings of `generate` (`llamatok.generation.GenerationConfig`); None where it cannot generate."""
+        if self._generation_config is None and self.can_generate():
+            generation = importlib.import_module("llamatok.generation")
+            self._generation_config = generation.GenerationConfig.from_model_config(self.config)
+        return self._generation_config
+
+    @generation_config.setter
+    def generation_config(self, value: Any) -> None:
+        self._generation_config = value
 
     @classmethod
     def from_config(

@@ -143,7 +143,9 @@ class RotaryEmbedding:
         if table is None or len(table[0]) < end:
             # A table that doubles is made a few times in a model's life; a step then costs two views.
             rows = max(end, min(2 * end, self.max_positions), 512)
-            table = self._tables[device, dtype] = self.at(torch.arange(rows, device=device), dtype)
+            # A table made in inference mode could not be trained with later.
+            with torch.inference_mode(False), torch.no_grad():
+                table = self._tables[device, dtype] = self.at(torch.arange(rows, device=device), dtype)
         return table[0][start:end], table[1][start:end]
 
     def at(self, positions: torch.Tensor, dtype: torch.dtype, length: int | None = None) -> Turns:
@@ -159,8 +161,9 @@ class RotaryEmbedding:
             inverse = inverse.to(device)
         else:
             if device not in self._inverse:
-                inverse, factor = self.frequencies()
-                self._inverse[device] = inverse.to(device), factor
+                with torch.inference_mode(False):
+                    inverse, factor = self.frequencies()
+                    self._inverse[device] = inverse.to(device), factor
             inverse, factor = self._inverse[device]
         angles = (positions[..., None].to(torch.float32) * inverse).unsqueeze(-2)
         cos, sin = angles.cos() * factor, angles.sin() * factor
