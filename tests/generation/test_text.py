@@ -28,6 +28,23 @@ class OnlyDecode:
         return TOKENIZER.decode(ids, skip_special_tokens=skip_special_tokens)
 
 
+class Runs:
+    """Ids are bytes, and a run of them that is no valid UTF-8 is spoiled as a whole, as with the tokenizers library."""
+
+    def decode(self, ids: Any, *, skip_special_tokens: bool = False) -> str:
+        try:
+            return bytes(ids).decode()
+        except UnicodeDecodeError:
+            return "\ufffd" * len(ids)
+
+
+@given(prompt=TEXTS, text=TEXTS)
+def test_the_context_begins_with_a_whole_character(prompt: str, text: str) -> None:
+    before, new = prompt.encode(), text.encode()
+    decoder = text_decoder(Runs(), prefill=list(before))
+    assert "".join([decoder.push(id) for id in new] + [decoder.finish()]) == text
+
+
 @pytest.mark.parametrize("tokenizer", [TOKENIZER, OnlyDecode()])
 @given(prompt=TEXTS, text=TEXTS)
 def test_parts_make_the_whole(tokenizer: Any, prompt: str, text: str) -> None:

@@ -50,25 +50,32 @@ class _ByDecoding:
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool, prefill: Sequence[int]) -> None:
         self._tokenizer = tokenizer
         self._skip = skip_special_tokens
-        self._shown = list(prefill)[-_CONTEXT:]
         self._held: list[int] = []
+        # The last ids shown, and the number of those before the last text. They begin with a whole character:
+        # a rest of one would spoil the bytes that follow it.
+        self._shown = list(prefill)[-_CONTEXT:]
+        for count in range(_CONTEXT, 2 * _CONTEXT):
+            self._shown = list(prefill)[-count:]
+            if not self._decode(self._shown).startswith("\ufffd"):
+                break
+        self._older = 0
 
     def _decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=self._skip)
 
     def push(self, ids: Any) -> str:
         self._held += [ids] if isinstance(ids, int) else [int(id) for id in ids]
-        before = self._decode(self._shown)
         after = self._decode(self._shown + self._held)
         # The last character may lack bytes that are still to come. None takes more than four.
         if after.endswith("\ufffd") and len(self._held) < _CONTEXT:
             return ""
-        self._shown = (self._shown + self._held)[-_CONTEXT:]
+        before = self._decode(self._shown)
+        self._shown, self._older = self._shown[self._older :] + self._held, len(self._shown) - self._older
         self._held = []
         return after[len(before) :]
 
     def finish(self) -> str:
         before = self._decode(self._shown)
         text = self._decode(self._shown + self._held)[len(before) :] if self._held else ""
-        self._shown, self._held = [], []
+        self._shown, self._held, self._older = [], [], 0
         return text
