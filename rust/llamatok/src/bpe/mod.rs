@@ -7,9 +7,10 @@ pub(crate) mod engine;
 mod fast;
 pub(crate) mod general;
 pub(crate) mod merges;
+pub(crate) mod ranked;
 mod runs;
 mod scan;
-mod trie;
+pub(crate) mod trie;
 mod words;
 
 /// Hash maps whose keys a model file chooses: quick, and seeded at random.
