@@ -3,13 +3,15 @@
     python examples/train_tiny.py book.txt -o tiny
     python examples/train_tiny.py corpus.jsonl.zst --english --steps 9000 -o python/llamatok/data/demo
 
-The second line made the demo checkpoint inside the package (`llamatok/data/demo/README.md` tells from which text).
-Inputs are plain text, or JSON lines with the text under `text` (.jsonl, .jsonl.zst). The tokenizer is the embedded
-one, or the one given by --tokenizer. One thread and some 20 minutes are enough for the demo checkpoint.
+The second line made the demo checkpoint inside the package (`llamatok/data/demo/README.md` tells from which
+text). Inputs are plain text, or JSON lines with the text under `text` (.jsonl, .jsonl.zst). The tokenizer
+is the embedded one, or the one given by --tokenizer. One thread and some 20 minutes are enough for the demo
+checkpoint.
 
-Nearly all weights of so small a model are embeddings, and most pieces of a vocabulary of 32,000 never occur in a
-small corpus. The model is therefore trained on the pieces that do occur; at the end their rows are put in place in
-the whole table, and every other row becomes the mean of the rarest pieces' rows, which are improbable everywhere.
+Nearly all weights of so small a model are embeddings, and most pieces of a vocabulary of 32,000 never occur
+in a small corpus. The model is therefore trained on the pieces that do occur; at the end their rows are put
+in place in the whole table, and every other row becomes the mean of the rarest pieces' rows, which are
+improbable everywhere.
 """
 
 from __future__ import annotations
@@ -27,9 +29,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from llamatok.models import LlamaConfig, LlamaForCausalLM
 
 from llamatok import Tokenizer
-from llamatok.models import LlamaConfig, LlamaForCausalLM
 
 #: Pieces that stand for all that never occur.
 RAREST = 500
