@@ -10,3 +10,13 @@ SHAPES: dict[str, dict[str, Any]] = {
     "gqa": {"num_attention_heads": 8, "num_key_value_heads": 2},
     "mqa": {"num_attention_heads": 8, "num_key_value_heads": 1},
 }
+
+
+def pairs_of(weight: Any, heads: int) -> Any:
+    """Hugging Face's order of query and key rows to Meta's, pair by pair: written out, as an oracle should be."""
+    width = weight.shape[0] // heads
+    rows = []
+    for head in range(heads):
+        for pair in range(width // 2):
+            rows += [head * width + pair, head * width + pair + width // 2]
+    return weight[rows]

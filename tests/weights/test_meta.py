@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from support.checkpoints import SHAPES
+from support.checkpoints import SHAPES, pairs_of
 from support.locations import DEFAULT_MODEL
 
 torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
@@ -17,16 +17,6 @@ from llamatok.weights.layout import LAYER_NAMES, MODEL_NAMES  # noqa: E402
 from llamatok.weights.meta import read_folder  # noqa: E402
 
 META_NAMES = {value: key for key, value in (LAYER_NAMES | MODEL_NAMES).items()}
-
-
-def interleave(weight, heads):
-    """Hugging Face's order of rows to Meta's, pair by pair: written out, not by the function under test."""
-    width = weight.shape[0] // heads
-    rows = []
-    for head in range(heads):
-        for pair in range(width // 2):
-            rows += [head * width + pair, head * width + pair + width // 2]
-    return weight[rows]
 
 
 def split(weight, rank, shards, by):
@@ -58,9 +48,9 @@ def write_meta(folder, reference, shards, *, embedding_by=1, params=None, zipped
             layer = re.match(r"model\.layers\.(\d+)\.(.*)", stem)
             meta = f"layers.{layer[1]}.{META_NAMES[layer[2]]}" if layer else META_NAMES[stem]
             if "q_proj" in name:
-                tensor = interleave(tensor, heads)
+                tensor = pairs_of(tensor, heads)
             if "k_proj" in name:
-                tensor = interleave(tensor, kv_heads)
+                tensor = pairs_of(tensor, kv_heads)
             if "norm" in name:
                 part = tensor
             elif "embed" in name:

@@ -8,7 +8,7 @@ converting and saving write one tensor after another. Needs the extra `torch`.
 from llamatok.weights.checkpoint import Checkpoint, LazyTensor
 from llamatok.weights.convert import convert, convert_meta
 from llamatok.weights.errors import WeightsError
-from llamatok.weights.load import load_pretrained
+from llamatok.weights.load import from_pretrained
 from llamatok.weights.open import open_checkpoint
 from llamatok.weights.save import save_pretrained
 
@@ -18,7 +18,7 @@ __all__ = [
     "WeightsError",
     "convert",
     "convert_meta",
-    "load_pretrained",
+    "from_pretrained",
     "open_checkpoint",
     "save_pretrained",
 ]

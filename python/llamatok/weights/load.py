@@ -25,7 +25,7 @@ BASE_PREFIXES = ("model.", "transformer.")
 LISTED = 20
 
 
-def load_pretrained(
+def from_pretrained(
     model_class: type[Model],
     source: str | os.PathLike[str],
     *,

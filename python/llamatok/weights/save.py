@@ -24,7 +24,7 @@ def save_pretrained(
     state_dict: Mapping[str, torch.Tensor] | None = None,
     progress: bool | ProgressCallback | None = None,
 ) -> None:
-    """Writes a model that `load_pretrained` and transformers read: `config.json`, safetensors, and
+    """Writes a model that `from_pretrained` and transformers read: `config.json`, safetensors, and
     `generation_config.json` where the model has one. See `huggingface.write_folder` for how.
 
     Tied parameters are stored once, under their first name, as transformers does. `state_dict` stands in for
