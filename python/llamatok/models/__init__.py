@@ -1,4 +1,4 @@
-"""Llama in PyTorch: the models of the Llama family, checkpoint-compatible with transformers. Needs the extra `torch`."""
+"""Llama in PyTorch, checkpoint-compatible with transformers. Needs the extra `torch`."""
 
 try:
     import torch as _torch  # noqa: F401
@@ -9,6 +9,7 @@ except ImportError as error:
 
 from .cache import Cache, DynamicCache, QuantizedCache, SlidingWindowCache, StaticCache
 from .config import LlamaConfig, PretrainedConfig
+from .grouped_query import convert_to_grouped_query
 from .heads import (
     LlamaForCausalLM,
     LlamaForQuestionAnswering,
@@ -16,6 +17,12 @@ from .heads import (
     LlamaForTokenClassification,
 )
 from .llama import LlamaModel, LlamaPreTrainedModel
+from .open_llama import (
+    OpenLlamaConfig,
+    OpenLlamaForCausalLM,
+    OpenLlamaForSequenceClassification,
+    OpenLlamaModel,
+)
 
 __all__ = [
     "Cache",
@@ -27,8 +34,13 @@ __all__ = [
     "LlamaForTokenClassification",
     "LlamaModel",
     "LlamaPreTrainedModel",
+    "OpenLlamaConfig",
+    "OpenLlamaForCausalLM",
+    "OpenLlamaForSequenceClassification",
+    "OpenLlamaModel",
     "PretrainedConfig",
     "QuantizedCache",
     "SlidingWindowCache",
     "StaticCache",
+    "convert_to_grouped_query",
 ]

@@ -1,6 +1,7 @@
 """`PreTrainedModel`: what all models have besides a forward pass.
 
-Loading and saving belong to `llamatok.weights`, generating to `llamatok.generation`; both are imported when used.
+Loading and saving belong to `llamatok.weights`, generating to `llamatok.generation`; both are imported when
+used.
 """
 
 from __future__ import annotations
@@ -40,17 +41,22 @@ class PreTrainedModel(nn.Module):
     base_model_prefix: ClassVar[str] = "model"
     main_input_name: ClassVar[str] = "input_ids"
     supports_gradient_checkpointing: ClassVar[bool] = True
-    # Names of parameters that are another's when `tie_word_embeddings` is set: {of the head: of the embedding}.
+    # Names of parameters that are another's when `tie_word_embeddings` is set: {of the head: of the
+    # embedding}.
     tied_weights_keys: ClassVar[dict[str, str]] = {}
     # Keys of older checkpoints that mean nothing any more.
     keys_to_ignore_on_load: ClassVar[tuple[str, ...]] = (r"rotary_emb\.inv_freq$",)
 
     def __init__(self, config: PretrainedConfig) -> None:
         super().__init__()
-        if not isinstance(config, self.config_class):
+        known = isinstance(config, self.config_class)
+        if not known or config.model_type not in (
+            self.config_class.model_type,
+            *self.config_class.compatible_model_types,
+        ):
             raise TypeError(
-                f"{type(self).__name__} is made from a {self.config_class.__name__}, got {type(config).__name__}; "
-                "to load a checkpoint, call `from_pretrained`"
+                f"{type(self).__name__} is made from a {self.config_class.__name__}, not from a "
+                f"{type(config).__name__}; to load a checkpoint, call `from_pretrained`"
             )
         self.config: Any = config
         self.gradient_checkpointing = False
@@ -59,7 +65,11 @@ class PreTrainedModel(nn.Module):
     def post_init(self) -> None:
         """Initialize and tie the weights; the last line of each constructor."""
         if _initialize:
-            self.init_weights()
+            # Inner models have done it for theirs.
+            for module in self.modules():
+                if not module.__dict__.get("_is_initialized"):
+                    self._init_weights(module)
+                    module.__dict__["_is_initialized"] = True
         self.tie_weights()
 
     def init_weights(self) -> None:
@@ -69,8 +79,6 @@ class PreTrainedModel(nn.Module):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Give the parameters of this one module, without its children, their starting values."""
-
-    # --- files and text -----------------------------------------------------------------------------------------
 
     @classmethod
     def from_pretrained(
@@ -114,8 +122,6 @@ class PreTrainedModel(nn.Module):
 
     _from_config = from_config
 
-    # --- facts --------------------------------------------------------------------------------------------------
-
     @property
     def base_model(self) -> PreTrainedModel:
         """The model without its head."""
@@ -152,8 +158,6 @@ class PreTrainedModel(nn.Module):
         tensors = (*self.parameters(), *self.buffers())
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    # --- attention and speed --------------------------------------------------------------------------------------
-
     def set_attn_implementation(self, name: str) -> None:
         """Choose `"sdpa"`, `"eager"`, `"flash_attention_2"` or `"flex_attention"`."""
         from .llama import attention_function
@@ -162,7 +166,7 @@ class PreTrainedModel(nn.Module):
         self.config.attn_implementation = name
 
     def fuse(self: Model) -> Model:
-        """Join the linear layers that read the same input, for faster inference; files keep the separate names.
+        """Join the linear layers that read the same input, for inference; files keep the separate names.
 
         The joined parameters are new: call it after training, or before an optimizer is made.
         """
@@ -181,7 +185,7 @@ class PreTrainedModel(nn.Module):
     def gradient_checkpointing_enable(
         self, gradient_checkpointing_kwargs: dict[str, Any] | None = None
     ) -> None:
-        """Keep only the layers' inputs in training and compute the rest anew: less memory, about a third more time."""
+        """Keep only the layers' inputs in training and compute the rest anew: less memory, more time."""
         self._set_checkpointing(True, {"use_reentrant": False, **(gradient_checkpointing_kwargs or {})})
 
     def gradient_checkpointing_disable(self) -> None:
@@ -197,8 +201,6 @@ class PreTrainedModel(nn.Module):
     def is_gradient_checkpointing(self) -> bool:
         """Whether gradient checkpointing is on."""
         return self.base_model.gradient_checkpointing
-
-    # --- embeddings -----------------------------------------------------------------------------------------------
 
     def get_input_embeddings(self) -> nn.Embedding:
         """The embedding of the tokens."""
@@ -233,7 +235,7 @@ class PreTrainedModel(nn.Module):
         if pad >= self.config.vocab_size:
             raise ValueError(
                 f"`pad_token_id` is {pad}, and `vocab_size` {self.config.vocab_size} has no such token; "
-                "raise `vocab_size`, or resize the embedding with `resize_token_embeddings(..., pad_token_id=...)`"
+                "raise `vocab_size`, or resize with `resize_token_embeddings(..., pad_token_id=...)`"
             )
         return int(pad)
 
@@ -248,10 +250,10 @@ class PreTrainedModel(nn.Module):
     ) -> nn.Embedding:
         """Give the embedding, and the head over the vocabulary, `new_num_tokens` rows; returns the embedding.
 
-        Rows that were there stay. New ones are about the mean of the old (normal, with 1e-9 of their covariance, as
-        transformers does since 4.46), or with `mean_resizing=False` start as in a new model. `pad_to_multiple_of`
-        rounds the number up. `pad_token_id` is for the recipe that adds a `<pad>` token: it is set in the
-        configuration, its row, where it is new, becomes zeros and gets no gradient.
+        Rows that were there stay. New ones are about the mean of the old (normal, with 1e-9 of their
+        covariance, as transformers does since 4.46), or with `mean_resizing=False` start as in a new model.
+        `pad_to_multiple_of` rounds the number up. `pad_token_id` is for the recipe that adds a `<pad>` token:
+        it is set in the configuration, its row, where it is new, becomes zeros and gets no gradient.
         """
         embedding, head = self.get_input_embeddings(), self.get_output_embeddings()
         count = embedding.num_embeddings if new_num_tokens is None else new_num_tokens
@@ -295,7 +297,7 @@ class PreTrainedModel(nn.Module):
         self.config.vocab_size = count
         return embedding
 
-    def _resized(self, weight: nn.Parameter, count: int, mean_resizing: bool) -> nn.Parameter:
+    def _resized(self, weight: torch.Tensor, count: int, mean_resizing: bool) -> nn.Parameter:
         old = weight.shape[0]
         new = torch.empty(max(0, count - old), weight.shape[1], dtype=torch.float32, device=weight.device)
         if mean_resizing:

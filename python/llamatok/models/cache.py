@@ -1,8 +1,8 @@
 """Caches of keys and values: growing, static, sliding window, quantized.
 
-A cache has a layer for each of the model's. Keys and values are (batch, kv_heads, length, head_dim), the shape of the
-older API's tuples too. All kinds but the sliding window keep what they hold in buffers with room to spare and write
-new tokens in place, so a step copies one token and not the whole past.
+A cache has a layer for each of the model's. Keys and values are (batch, kv_heads, length, head_dim), the
+shape of the older API's tuples too. All kinds but the sliding window keep what they hold in buffers with room
+to spare and write new tokens in place, so a step copies one token and not the whole past.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Cache:
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append a layer's new keys and values, (batch, kv_heads, new, head_dim); return all that it attends to."""
+        """Append a layer's new keys and values, (batch, kv_heads, new, head_dim); return all to attend to."""
         return self.layers[layer_idx].update(keys, values)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
@@ -163,7 +163,7 @@ class Cache:
 
 
 class DynamicCache(Cache):
-    """A cache that grows with the sequence. With a configuration that has a `sliding_window`, it keeps no more than that."""
+    """A cache that grows with the sequence, up to the configuration's `sliding_window` where it has one."""
 
     def __init__(self, config: LlamaConfig | None = None) -> None:
         self.sliding_window = None if config is None else config.sliding_window
@@ -196,8 +196,8 @@ class DynamicCache(Cache):
 class SlidingWindowLayer(CacheLayer):
     """Keeps the last `window` - 1 tokens: with itself, a new token sees `window`.
 
-    Tokens are appended until the buffer is full; then the few that still matter move to its start, so that a token is
-    moved about once on average and the keys are always one run in memory.
+    Tokens are appended until the buffer is full; then the few that still matter move to its start, so that a
+    token is moved about once on average and the keys are always one run in memory.
     """
 
     def __init__(self, window: int) -> None:
@@ -254,7 +254,7 @@ class SlidingWindowLayer(CacheLayer):
         removed = self.length - wanted
         if removed and self.length > self._held:
             raise ValueError(
-                f"a sliding-window cache cannot go back {removed} tokens: what came before its {self._held} is gone"
+                f"a sliding-window cache cannot go back {removed} tokens: all before its {self._held} is gone"
             )
         self.length, self._held, self._end = wanted, self._held - removed, self._end - removed
 
@@ -281,9 +281,9 @@ class SlidingWindowCache(DynamicCache):
 class StaticCache(Cache):
     """Buffers of a fixed size, made at once or at the first update, whose addresses never change.
 
-    Where the model runs compiled or on an accelerator, attention gets the whole buffers and a mask, and the position is
-    a tensor: neither shapes nor numbers change from step to step, so nothing is compiled anew. Elsewhere it gets the
-    part that is filled.
+    Where the model runs compiled or on an accelerator, attention gets the whole buffers and a mask, and the
+    position is a tensor: neither shapes nor numbers change from step to step, so nothing is compiled anew.
+    Elsewhere it gets the part that is filled.
     """
 
     def __init__(
@@ -308,7 +308,7 @@ class StaticCache(Cache):
             self.allocate(max_batch_size, torch.device(device or "cpu"), dtype or torch.get_default_dtype())
 
     def allocate(self, batch_size: int, device: torch.device, dtype: torch.dtype) -> None:
-        """Make the buffers, outside a compiled region: two for each layer, (batch, kv_heads, max_cache_len, head_dim)."""
+        """Make the buffers, two for each layer: (batch, kv_heads, max_cache_len, head_dim)."""
         size = (batch_size, *self._shape)
         # Zeros: positions that are not yet written are masked, and 0 times what was there must not be nan.
         self.key_cache = [torch.zeros(size, device=device, dtype=dtype) for _ in range(self.num_layers)]
@@ -316,7 +316,7 @@ class StaticCache(Cache):
         self.position = self.position.to(device)
 
     def begin(self, count: int, cache_position: torch.Tensor | None = None) -> torch.Tensor:
-        """Say that `count` tokens come: at `cache_position`, or after the last. Returns their positions, (count,)."""
+        """Say that `count` tokens come, at `cache_position` or after the last; return their positions."""
         if cache_position is None:
             cache_position = self.position + torch.arange(count, device=self.position.device)
         self.writes = cache_position
@@ -327,8 +327,8 @@ class StaticCache(Cache):
             self._filled -= count
             self.position.sub_(count)
             raise ValueError(
-                f"the static cache holds {self.max_cache_len} tokens, {self._filled} are in it and {count} more came; "
-                "make it with a larger `max_cache_len`"
+                f"the static cache has room for {self.max_cache_len} tokens; {self._filled} are in it, and "
+                f"{count} more came; make it with a larger `max_cache_len`"
             )
         return cache_position
 
@@ -404,10 +404,10 @@ class StaticCache(Cache):
 
 
 class QuantizedLayer(CacheLayer):
-    """Keys and values as int8 with one scale for each token and head; the last `recent` tokens stay as they are.
+    """Keys and values as int8 with one scale for each token and head; the last `recent` stay as they are.
 
-    A value is off by at most 1/254 of its row's greatest magnitude. Memory is a half of bfloat16's and a quarter of
-    float32's; every step turns the whole back, so this saves memory and costs time.
+    A value is off by at most 1/254 of its row's greatest magnitude. Memory is a half of bfloat16's and a
+    quarter of float32's; every step turns the whole back, so this saves memory and costs time.
     """
 
     def __init__(self, recent: int) -> None:

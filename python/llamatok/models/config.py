@@ -1,8 +1,9 @@
 """`LlamaConfig`: every parameter of the Llama model, in all the spellings that checkpoints use.
 
-RoPE settings come in three: `rope_theta` with `rope_scaling={"type", "factor"}` (transformers 4.31 to 4.42), `rope_theta`
-with `rope_scaling={"rope_type", ...}` (4.43 to 4.57), and `rope_parameters={"rope_theta", "rope_type", ...}` (5.x). All
-are read; `rope_parameters` is what the object holds, and `save_pretrained` writes a file that all of them read.
+RoPE settings come in three: `rope_theta` with `rope_scaling={"type", "factor"}` (transformers 4.31 to 4.42),
+`rope_theta` with `rope_scaling={"rope_type", ...}` (4.43 to 4.57), and `rope_parameters={"rope_theta",
+"rope_type", ...}` (5.x). All are read; `rope_parameters` is what the object holds, and `save_pretrained`
+writes a file that all of them read.
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ Config = TypeVar("Config", bound="PretrainedConfig")
 class PretrainedConfig:
     """What every model's configuration has: JSON both ways, labels, and room for keys it does not know.
 
-    A subclass is a dataclass (`init=False`) whose fields are its parameters; the fields declared here are shared. Keys
-    that no field names are kept as attributes and written back, so that a checkpoint's configuration survives.
+    A subclass is a dataclass (`init=False`) whose fields are its parameters; the fields declared here are
+    shared. Keys that no field names are kept as attributes and written back, so that a checkpoint's
+    configuration survives.
     """
 
     model_type: str = ""
@@ -83,7 +85,7 @@ class PretrainedConfig:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             if field.name in values:
                 setattr(self, field.name, values.pop(field.name))
-            elif not hasattr(self, field.name) or field.name not in self.__dict__:
+            elif field.name not in self.__dict__:
                 setattr(self, field.name, field.default)
         for name, value in values.items():
             if isinstance(getattr(type(self), name, None), property) or not name.isidentifier():
@@ -99,7 +101,7 @@ class PretrainedConfig:
         """Fill in the parameters whose default depends on others."""
 
     def validate(self) -> None:
-        """Raise a ValueError that names the parameter and the mend when two parameters contradict each other."""
+        """Raise a ValueError that names the parameter and the mend when something is wrong."""
 
     def _set_labels(self, values: dict[str, Any]) -> None:
         id2label, num_labels = values.pop("id2label", None), values.pop("num_labels", None)
@@ -143,7 +145,7 @@ class PretrainedConfig:
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """Data type of the stored weights, or None where the file does not say; `torch_dtype` in transformers 4.x."""
+        """Data type of the stored weights, or None where unknown; `torch_dtype` in transformers 4.x."""
         return self._dtype
 
     @dtype.setter
@@ -157,7 +159,7 @@ class PretrainedConfig:
 
     @torch_dtype.setter
     def torch_dtype(self, value: torch.dtype | str | None) -> None:
-        self.dtype = value  # type: ignore[assignment]
+        self.dtype = value
 
     def to_dict(self) -> dict[str, Any]:
         """All parameters as plain JSON values, in transformers 5.x's spelling."""
@@ -184,7 +186,7 @@ class PretrainedConfig:
         return dict(sorted(values.items()))
 
     def to_json_string(self) -> str:
-        """The text that `save_pretrained` writes: `to_dict` with the older spellings of RoPE and dtype beside the new.
+        """What `save_pretrained` writes: `to_dict` with the older spellings beside the new.
 
         transformers 5.x reads the new ones, 4.x the old ones and would otherwise silently take its defaults.
         """
@@ -222,8 +224,8 @@ class PretrainedConfig:
     def from_dict(cls: type[Config], values: Mapping[str, Any], **kwargs: Any) -> Config:
         """Build from the content of a `config.json`; `kwargs` replace what it says.
 
-        Raises a ValueError for the configuration of another architecture. Where it is known to be the same all the
-        same, `model_type="llama"` among `kwargs` says so.
+        Raises a ValueError for the configuration of another architecture. Where it is known to be the same
+        all the same, `model_type="llama"` among `kwargs` says so.
         """
         merged = {**values, **kwargs}
         model_type = merged.get("model_type") or cls.model_type
@@ -239,7 +241,7 @@ class PretrainedConfig:
 
     @classmethod
     def from_json_file(cls: type[Config], path: str | os.PathLike[str], **kwargs: Any) -> Config:
-        """Build from a JSON file. ValueError where it holds no JSON object, OSError where it cannot be read."""
+        """Build from a JSON file; ValueError where it holds none, OSError where it cannot be read."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -274,13 +276,14 @@ class PretrainedConfig:
 class LlamaConfig(PretrainedConfig):
     """Parameters of a Llama model; the defaults are those of Llama 1 7B (transformers, every version).
 
-    `num_key_value_heads=None` means multi-head attention, 1 multi-query, anything between grouped-query. `head_dim=None`
-    means `hidden_size // num_attention_heads`. `rope_parameters` holds `rope_type` (`default`, `linear`, `dynamic`,
-    `yarn`, `longrope`, `llama3`), `rope_theta` and what the kind needs; `rope_theta` and `rope_scaling` are accepted in
-    its place. `sliding_window` is Mistral's: each token sees that many, itself among them.
+    `num_key_value_heads=None` means multi-head attention, 1 multi-query, anything between grouped-query.
+    `head_dim=None` means `hidden_size // num_attention_heads`. `rope_parameters` holds `rope_type`
+    (`default`, `linear`, `dynamic`, `yarn`, `longrope`, `llama3`), `rope_theta` and what the kind needs;
+    `rope_theta` and `rope_scaling` are accepted in its place. `sliding_window` is Mistral's: each token sees
+    that many, itself among them.
 
-    Two conventions exist for `max_position_embeddings` under RoPE scaling (leave it, for linear and dynamic; raise it,
-    for the newer kinds). The value is taken as given and never changed here.
+    Two conventions exist for `max_position_embeddings` under RoPE scaling (leave it, for linear and dynamic;
+    raise it, for the newer kinds). The value is taken as given and never changed here.
     """
 
     model_type: ClassVar[str] = "llama"  # type: ignore[misc]
@@ -445,10 +448,11 @@ def validate_rope(settings: Mapping[str, Any], head_dim: int) -> None:
     for name in ("short_factor", "long_factor"):
         if name in required:
             factors = settings[name]
-            if not isinstance(factors, (list, tuple)) or len(factors) != head_dim // 2:
+            count = len(factors) if isinstance(factors, (list, tuple)) else repr(factors)
+            if count != head_dim // 2:
                 raise ValueError(
-                    f"`rope_parameters.{name}` must list {head_dim // 2} numbers, one for each pair of a head's "
-                    f"{head_dim} dimensions; got {len(factors) if isinstance(factors, (list, tuple)) else factors!r}"
+                    f"`rope_parameters.{name}` must list {head_dim // 2} numbers, half of `head_dim`; "
+                    f"got {count}"
                 )
             for factor in factors:
                 _check_number(f"rope_parameters.{name}", factor, above=0.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from .outputs import (
     TokenClassifierOutput,
 )
 
+Output = TypeVar("Output", bound=ModelOutput)
 PastKeyValues = Cache | Sequence[tuple[torch.Tensor, torch.Tensor]]
 _LOSS_ARGUMENTS = frozenset({"num_items_in_batch", "ignore_index", "shift_labels"})
 
@@ -30,13 +31,18 @@ _LOSS_ARGUMENTS = frozenset({"num_items_in_batch", "ignore_index", "shift_labels
 class LlamaForCausalLM(LlamaPreTrainedModel):
     """Llama as a language model: a linear head without bias gives each next token's logits."""
 
-    tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    model_class: ClassVar[type[LlamaModel]] = LlamaModel
+    tied_weights_keys: ClassVar[dict[str, str]] = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
-        self.model = LlamaModel(config)
-        self.lm_head = linear(config.hidden_size, config.vocab_size)
+        self.model = self.model_class(config)
+        self.lm_head = self.new_head(config)
         self.post_init()
+
+    def new_head(self, config: LlamaConfig) -> nn.Linear | None:
+        """The linear layer over the vocabulary, or None for a model that makes do without."""
+        return linear(config.hidden_size, config.vocab_size)
 
     def can_generate(self) -> bool:
         return True
@@ -46,6 +52,10 @@ class LlamaForCausalLM(LlamaPreTrainedModel):
 
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         self.lm_head = new_embeddings
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(..., hidden_size) -> (..., vocab_size)"""
+        return cast(torch.Tensor, cast(nn.Linear, self.lm_head)(hidden))
 
     def loss_function(self, logits: torch.Tensor, labels: torch.Tensor | None, **kwargs: Any) -> torch.Tensor:
         """Cross entropy of the next tokens; see `llamatok.models.losses.causal_lm_loss`."""
@@ -70,9 +80,10 @@ class LlamaForCausalLM(LlamaPreTrainedModel):
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """Logits (batch, kept positions, vocab_size), and the loss where `labels` (batch, length) are given.
 
-        `logits_to_keep`: the last so many positions (0: all), or the positions themselves, (n,) for all rows or
-        (batch, n), or true where they are, (batch, length). `num_logits_to_keep` is its older name. `loss_kwargs`:
-        `num_items_in_batch`, `ignore_index`, `shift_labels`. The other arguments are `LlamaModel`'s.
+        `logits_to_keep`: the last so many positions (0: all), or the positions themselves, (n,) for all rows
+        or (batch, n), or true where they are, (batch, length). `num_logits_to_keep` is its older name.
+        `loss_kwargs`: `num_items_in_batch`, `ignore_index`, `shift_labels`. The other arguments are
+        `LlamaModel`'s.
         """
         unknown = sorted(set(loss_kwargs) - _LOSS_ARGUMENTS)
         if unknown:
@@ -94,7 +105,7 @@ class LlamaForCausalLM(LlamaPreTrainedModel):
             output_hidden_states=output_hidden_states,
             cache_position=cache_position,
         )
-        logits = self.lm_head(_keep(outputs.last_hidden_state, logits_to_keep))
+        logits = self.logits(_keep(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None or loss_kwargs.get("shift_labels") is not None:
             loss = self.loss_function(logits, labels, **loss_kwargs)
@@ -119,17 +130,19 @@ def _base_outputs(model: LlamaModel, **arguments: Any) -> BaseModelOutputWithPas
     return cast(BaseModelOutputWithPast, model(**arguments, return_dict=True))
 
 
-def _returned(config: LlamaConfig, return_dict: bool | None, output: Any) -> Any:
+def _returned(config: LlamaConfig, return_dict: bool | None, output: Output) -> Output | tuple[Any, ...]:
     return output if (config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
 
 class LlamaForSequenceClassification(LlamaPreTrainedModel):
     """Llama with a linear head without bias on each sequence's last token."""
 
+    model_class: ClassVar[type[LlamaModel]] = LlamaModel
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.model = LlamaModel(config)
+        self.model = self.model_class(config)
         self.score = linear(config.hidden_size, config.num_labels)
         self.post_init()
 
@@ -148,8 +161,8 @@ class LlamaForSequenceClassification(LlamaPreTrainedModel):
     ) -> SequenceClassifierOutputWithPast | tuple[Any, ...]:
         """Logits (batch, num_labels) at each row's last token that is not padding, and the loss for `labels`.
 
-        That is the rightmost token other than `pad_token_id`. Without a padding token it is the rightmost that
-        `attention_mask` keeps, or the last; with `inputs_embeds` always the last.
+        That is the rightmost token other than `pad_token_id`. Without a padding token it is the rightmost
+        that `attention_mask` keeps, or the last; with `inputs_embeds` always the last.
         """
         outputs = _base_outputs(
             self.model,
@@ -166,14 +179,11 @@ class LlamaForSequenceClassification(LlamaPreTrainedModel):
         last = last_tokens(input_ids, attention_mask, self.config.pad_token_id, hidden)
         logits = self.score(hidden[torch.arange(len(hidden), device=hidden.device), last])
         loss = None if labels is None else losses.sequence_classification_loss(logits, labels, self.config)
-        return cast(
-            "SequenceClassifierOutputWithPast | tuple[Any, ...]",
-            _returned(
-                self.config,
-                return_dict,
-                SequenceClassifierOutputWithPast(
-                    loss, logits, outputs.past_key_values, outputs.hidden_states, outputs.attentions
-                ),
+        return _returned(
+            self.config,
+            return_dict,
+            SequenceClassifierOutputWithPast(
+                loss, logits, outputs.past_key_values, outputs.hidden_states, outputs.attentions
             ),
         )
 
@@ -184,7 +194,7 @@ def last_tokens(
     pad_token_id: int | None,
     hidden: torch.Tensor,
 ) -> torch.Tensor:
-    """Index of each row's last token that is not padding, (batch,), as told in the classifier's forward pass."""
+    """Index of each row's last token that is not padding, (batch,); see the classifier's forward pass."""
     batch, length = hidden.shape[:2]
     counts: torch.Tensor | None = None
     if input_ids is not None and pad_token_id is not None:
@@ -223,7 +233,7 @@ class LlamaForTokenClassification(LlamaPreTrainedModel):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> TokenClassifierOutput | tuple[Any, ...]:
-        """Logits (batch, length, num_labels); `labels` (batch, length) in [0, num_labels), -100 for none, not shifted."""
+        """Logits (batch, length, num_labels); `labels` (batch, length), -100 for none, not shifted."""
         outputs = _base_outputs(
             self.model,
             input_ids=input_ids,
@@ -239,13 +249,10 @@ class LlamaForTokenClassification(LlamaPreTrainedModel):
         loss = None
         if labels is not None:
             loss = losses.cross_entropy(logits.view(-1, self.num_labels).to(torch.float32), labels.view(-1))
-        return cast(
-            "TokenClassifierOutput | tuple[Any, ...]",
-            _returned(
-                self.config,
-                return_dict,
-                TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions),
-            ),
+        return _returned(
+            self.config,
+            return_dict,
+            TokenClassifierOutput(loss, logits, outputs.hidden_states, outputs.attentions),
         )
 
 
@@ -288,13 +295,10 @@ class LlamaForQuestionAnswering(LlamaPreTrainedModel):
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = losses.question_answering_loss(start_logits, end_logits, start_positions, end_positions)
-        return cast(
-            "QuestionAnsweringModelOutput | tuple[Any, ...]",
-            _returned(
-                self.config,
-                return_dict,
-                QuestionAnsweringModelOutput(
-                    loss, start_logits, end_logits, outputs.hidden_states, outputs.attentions
-                ),
+        return _returned(
+            self.config,
+            return_dict,
+            QuestionAnsweringModelOutput(
+                loss, start_logits, end_logits, outputs.hidden_states, outputs.attentions
             ),
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -40,8 +40,8 @@ def activation(name: str | Callable[[torch.Tensor], torch.Tensor]) -> Callable[[
 class SlicedLinear(nn.Linear):
     """A linear layer that adds up `slices` products over parts of its input, as its ranks did in pretraining.
 
-    `pretraining_tp` of the configuration: slower, and nearer to what the checkpoint was trained with (transformers
-    4.37.2). There the sum leaves out the bias, which is a mistake not repeated here.
+    `pretraining_tp` of the configuration: slower, and nearer to what the checkpoint was trained with
+    (transformers 4.37.2). There the sum leaves out the bias, which is a mistake not repeated here.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool, slices: int) -> None:
@@ -50,7 +50,7 @@ class SlicedLinear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         width = self.in_features // self.slices
-        parts = zip(x.split(width, dim=-1), self.weight.split(width, dim=1), strict=True)
+        parts = zip(torch.split(x, width, dim=-1), torch.split(self.weight, width, dim=1), strict=True)
         total: torch.Tensor | None = None
         for piece, weight in parts:
             product = F.linear(piece, weight)
@@ -62,8 +62,8 @@ class SlicedLinear(nn.Linear):
 def linear(in_features: int, out_features: int, *, bias: bool = False, slices: int = 1) -> nn.Linear:
     """The one place where the models make a linear layer.
 
-    Whatever is called with (..., in_features) and gives (..., out_features) may take its place in a finished model; see
-    `replace_linears`.
+    Whatever is called with (..., in_features) and gives (..., out_features) may take its place in a finished
+    model; see `replace_linears`.
     """
     if slices > 1:
         return SlicedLinear(in_features, out_features, bias, slices)
@@ -90,18 +90,18 @@ def replace_linears(model: nn.Module, make: Callable[[str, nn.Linear], nn.Module
 class Fusable(nn.Module):
     """A module some of whose linear layers read the same input and can be joined into one.
 
-    One large product is quicker than several small ones. State dictionaries keep the names of the parts either way, so
-    a joined model is saved and loaded like any other. The parameters themselves are new objects: join after training,
-    or before an optimizer is made.
+    One large product is quicker than several small ones. State dictionaries keep the names of the parts
+    either way, so a joined model is saved and loaded like any other. The parameters themselves are new
+    objects: join after training, or before an optimizer is made.
     """
 
-    joins: Mapping[str, tuple[str, ...]] = {}
+    joins: ClassVar[dict[str, tuple[str, ...]]] = {}
 
     def __init__(self) -> None:
         super().__init__()
         self._rows: dict[str, dict[str, int]] = {}
-        self.register_state_dict_post_hook(_split_entries)
-        self.register_load_state_dict_pre_hook(_join_entries)
+        self.register_state_dict_post_hook(_split_entries)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_join_entries)  # type: ignore[no-untyped-call]
 
     @property
     def is_fused(self) -> bool:
@@ -110,7 +110,7 @@ class Fusable(nn.Module):
 
     @torch.no_grad()
     def fuse(self) -> None:
-        """Join; at most one joined layer is in memory twice. ValueError where a part is no plain linear layer."""
+        """Join, one layer in memory twice at a time; ValueError where a part is no linear layer."""
         for joined, names in {} if self.is_fused else self.joins.items():
             parts = [getattr(self, name) for name in names]
             for name, part in zip(names, parts, strict=True):
@@ -156,7 +156,7 @@ def _split_entries(module: nn.Module, state: dict[str, Any], prefix: str, _metad
         for kind in ("weight", "bias"):
             whole = state.pop(f"{prefix}{joined}.{kind}", None)
             if isinstance(whole, torch.Tensor):
-                for name, part in zip(rows, whole.split(list(rows.values())), strict=True):
+                for name, part in zip(rows, torch.split(whole, list(rows.values())), strict=True):
                     state[f"{prefix}{name}.{kind}"] = part
 
 

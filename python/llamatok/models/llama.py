@@ -1,7 +1,8 @@
 """The Llama forward pass, whole: embedding, rotary attention over a cache, gated MLP, norms.
 
-Touvron et al., 2023 (arXiv:2302.13971, arXiv:2307.09288). Numbers follow transformers 5.23.0's Llama, and parameters
-bear its names. Shapes in comments: B batch, T new tokens, L keys, D head_dim, H query heads, K key and value heads.
+Touvron et al., 2023 (arXiv:2302.13971, arXiv:2307.09288). Numbers follow transformers 5.23.0's Llama, and
+parameters bear its names. Shapes in comments: B batch, T new tokens, L keys, D head_dim, H query heads, K key
+and value heads.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .base import PreTrainedModel
-from .cache import Cache, DynamicCache, LegacyCache, StaticCache
+from .cache import Cache, DynamicCache, StaticCache
 from .config import LlamaConfig
 from .layers import Fusable, activation, linear
 from .outputs import BaseModelOutputWithPast
@@ -25,7 +26,7 @@ from .rope import RotaryEmbedding, Turns, rotate
 
 
 class LlamaRMSNorm(nn.Module):
-    """Root mean square norm (Zhang and Sennrich, 2019, arXiv:1910.07467): in float32, cast back, then the weight."""
+    """Root mean square norm (arXiv:1910.07467): in float32, cast back, then the weight."""
 
     def __init__(self, hidden_size: int, eps: float) -> None:
         super().__init__()
@@ -45,17 +46,20 @@ class LlamaRMSNorm(nn.Module):
 class Mask:
     """What each new token may attend to, in the forms that the attention functions ask for.
 
-    `bias` is added to the scores, (B or 1, 1 or H, T, L). Without it, tokens see all keys, or, where `causal`, those up
-    to themselves. `padding` (B, L) and `window` say the same for functions that take no bias.
+    `bias` is added to the scores, (B or 1, 1 or H, T, L). Without it, tokens see all keys, or, where
+    `causal`, those up to themselves. Functions that take no bias read `padding` (B, L), true for tokens,
+    `window`, and `new` (T,), the new tokens among the keys where they are not the last.
     """
 
     bias: torch.Tensor | None
     causal: bool
     padding: torch.Tensor | None = None
     window: int | None = None
+    new: torch.Tensor | None = None
 
 
-# (query (B, H, T, D), key and value (B, K, L, D), mask, scale, dropout) -> (B, T, H * D) and (B, H, T, L) or None
+# (query (B, H, T, D), key and value (B, K, L, D), mask, scale, dropout) -> (B, T, H * D) and (B, H, T, L) or
+# None
 Attend = Callable[
     [torch.Tensor, torch.Tensor, torch.Tensor, Mask, float, float], tuple[torch.Tensor, torch.Tensor | None]
 ]
@@ -110,9 +114,10 @@ def attention_function(name: str) -> Attend:
 
 
 class LlamaAttention(Fusable):
-    """Self-attention with rotary positions; heads may share keys and values (Ainslie et al., 2023, arXiv:2305.13245)."""
+    """Self-attention with rotary positions; heads may share keys and values (arXiv:2305.13245)."""
 
-    joins = {"qkv_proj": ("q_proj", "k_proj", "v_proj")}
+    joins: ClassVar[dict[str, tuple[str, ...]]] = {"qkv_proj": ("q_proj", "k_proj", "v_proj")}
+    qkv_proj: nn.Module
 
     def __init__(self, config: LlamaConfig, layer_idx: int) -> None:
         super().__init__()
@@ -149,9 +154,10 @@ class LlamaAttention(Fusable):
 
 
 class LlamaMLP(Fusable):
-    """The gated feed-forward layer (Shazeer, 2020, arXiv:2002.05202)."""
+    """The gated feed-forward layer (arXiv:2002.05202)."""
 
-    joins = {"gate_up_proj": ("gate_proj", "up_proj")}
+    joins: ClassVar[dict[str, tuple[str, ...]]] = {"gate_up_proj": ("gate_proj", "up_proj")}
+    gate_up_proj: nn.Module
 
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
@@ -172,10 +178,12 @@ class LlamaMLP(Fusable):
 class LlamaDecoderLayer(nn.Module):
     """Attention and MLP, each after a norm and added to what came in."""
 
+    mlp_class: ClassVar[type[LlamaMLP]] = LlamaMLP
+
     def __init__(self, config: LlamaConfig, layer_idx: int) -> None:
         super().__init__()
         self.self_attn = LlamaAttention(config, layer_idx)
-        self.mlp = LlamaMLP(config)
+        self.mlp = self.mlp_class(config)
         self.input_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -199,6 +207,8 @@ class LlamaPreTrainedModel(PreTrainedModel):
             nn.init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
+        if isinstance(module, LlamaRMSNorm):
+            nn.init.ones_(module.weight)
         if isinstance(module, nn.Embedding) and module.padding_idx is not None:
             with torch.no_grad():
                 module.weight[module.padding_idx].zero_()
@@ -207,16 +217,28 @@ class LlamaPreTrainedModel(PreTrainedModel):
 class LlamaModel(LlamaPreTrainedModel):
     """The decoder without a head: token ids to hidden states."""
 
+    layer_class: ClassVar[type[LlamaDecoderLayer]] = LlamaDecoderLayer
+
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__(config)
         padding_idx = self._padding_idx()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx)
         self.layers = nn.ModuleList(
-            LlamaDecoderLayer(config, index) for index in range(config.num_hidden_layers)
+            self.layer_class(config, index) for index in range(config.num_hidden_layers)
         )
         self.norm = LlamaRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.rotary = RotaryEmbedding(config.rope_parameters, config.head_dim, config.max_position_embeddings)
         self.post_init()
+
+    def embed(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, hidden_size)"""
+        return cast(torch.Tensor, self.embed_tokens(input_ids))
+
+    def attention(
+        self, attention_mask: torch.Tensor | None, name: str
+    ) -> tuple[torch.Tensor | None, Attend, str]:
+        """The mask to heed, and the attention function with its name."""
+        return attention_mask, attention_function(name), name
 
     def forward(
         self,
@@ -233,15 +255,15 @@ class LlamaModel(LlamaPreTrainedModel):
     ) -> BaseModelOutputWithPast | tuple[object, ...]:
         """Hidden states (B, T, hidden_size) of `input_ids` (B, T), or of `inputs_embeds` (B, T, hidden_size).
 
-        `attention_mask`: (B, past + T), 1 for tokens and 0 for padding on either side; or (B, 1 or H, T, L), true or 0.0
-        where a token may look. `position_ids`: (T,), (1, T) or (B, T); past + arange by default, whatever the mask
-        says. `past_key_values`: a cache, or (keys, values) for each layer, which is then what comes back.
-        `cache_position` (T,): positions by default, and where a static cache writes.
+        `attention_mask`: (B, past + T), 1 for tokens and 0 for padding on either side; or (B, 1 or H, T, L),
+        true or 0.0 where a token may look. `position_ids`: (T,), (1, T) or (B, T); past + arange by default,
+        whatever the mask says. `past_key_values`: a cache, or (keys, values) for each layer, which is then
+        what comes back. `cache_position` (T,): positions by default, and where a static cache writes.
         """
         config = self.config
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of `input_ids` and `inputs_embeds`")
-        x = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        x = self.embed(cast(torch.Tensor, input_ids)) if inputs_embeds is None else inputs_embeds
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         all_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         use_cache = config.use_cache if use_cache is None else use_cache
@@ -251,7 +273,7 @@ class LlamaModel(LlamaPreTrainedModel):
             use_cache, past_key_values = False, None
 
         cache, is_legacy = _cache_of(past_key_values, config, use_cache)
-        batch, length = x.shape[:2]
+        length = x.shape[1]
         if isinstance(cache, StaticCache):
             cache_position = cache.begin(length, cache_position)
             past = None if cache.is_whole else cache.get_seq_length() - length
@@ -267,7 +289,7 @@ class LlamaModel(LlamaPreTrainedModel):
             turns = self.rotary.at(cast(torch.Tensor, position_ids), x.dtype)
 
         name = "eager" if output_attentions else config.attn_implementation
-        attend = attention_function(name)
+        attention_mask, attend, name = self.attention(attention_mask, name)
         mask = build_mask(
             attention_mask,
             x,
@@ -276,7 +298,7 @@ class LlamaModel(LlamaPreTrainedModel):
             keys,
             first,
             config.sliding_window,
-            always=name == "eager",
+            name,
         )
         hidden_states, attentions = [x], []
         for layer in self.layers:
@@ -321,13 +343,12 @@ def build_mask(
     keys: int,
     first: int,
     window: int | None,
-    *,
-    always: bool = False,
+    name: str = "sdpa",
 ) -> Mask:
     """The mask for the new tokens `x` over `keys` keys, the first of which is token `first` of the sequence.
 
-    `past` is the number of tokens before `x`, or None where `positions` (T,) tells it. Nothing is built where all keys
-    count and a flag says the rest, unless `always`. Every token sees itself, so that padding has numbers too.
+    `past` is the number of tokens before `x`, or None where `positions` (T,) tells it. Nothing is built where
+    all keys count and a flag says the rest.
     """
     batch, length = x.shape[:2]
     if attention_mask is not None and attention_mask.dim() == 4:
@@ -337,7 +358,7 @@ def build_mask(
                 f"got {tuple(attention_mask.shape)}"
             )
         if attention_mask.dtype == torch.bool:
-            attention_mask = _as_bias(attention_mask, x.dtype)
+            attention_mask = _as_bias(attention_mask, x.dtype, name)
         return Mask(attention_mask.to(x.dtype), causal=False)
     if attention_mask is not None:
         total = first + keys
@@ -351,22 +372,28 @@ def build_mask(
         attention_mask = attention_mask[:, first:].to(torch.bool)
         if not torch.compiler.is_compiling() and bool(attention_mask.all()):
             attention_mask = None
-    whole = past is not None and (window is None or past - first + length <= window)
-    if whole and attention_mask is None and not always and (length == 1 or past == first):
+    within = past is not None and (window is None or past - first + length <= window)
+    if within and attention_mask is None and name != "eager" and (length == 1 or past == first):
         return Mask(None, causal=length > 1, window=window)
-    if positions is None or past is not None:
-        positions = torch.arange(cast(int, past), cast(int, past) + length, device=x.device)
+    if past is not None:
+        positions = torch.arange(past, past + length, device=x.device)
+    assert positions is not None
     at, keyed = positions[:, None], torch.arange(first, first + keys, device=x.device)
+    if name == "flash_attention_2":
+        if past is None:  # a static cache's whole buffers: what is not yet written is padding
+            written = (keyed <= at[-1]).expand(batch, keys)
+            attention_mask = written if attention_mask is None else attention_mask & written
+        return Mask(None, True, attention_mask, window, new=positions if past is None else None)
     allowed = keyed <= at  # (T, L)
     if window is not None:
         allowed = allowed & (keyed > at - window)
     allowed = allowed[None, None]
     if attention_mask is not None:
-        allowed = (allowed & attention_mask[:, None, None]) | (keyed == at)
-    return Mask(_as_bias(allowed, x.dtype), causal=False, padding=attention_mask, window=window)
+        allowed = allowed & attention_mask[:, None, None]
+    return Mask(_as_bias(allowed, x.dtype, name), causal=False)
 
 
-def _as_bias(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
-        ~allowed, torch.finfo(dtype).min
-    )
+def _as_bias(allowed: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
+    # A row of padding may look nowhere: of -inf alone the eager softmax makes nan, and the fused ones 0.
+    shut = torch.finfo(dtype).min if name == "eager" else -torch.inf
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, shut)

@@ -16,7 +16,7 @@ def cross_entropy(
     num_items_in_batch: torch.Tensor | int | None = None,
     ignore_index: int = IGNORED,
 ) -> torch.Tensor:
-    """The mean over labels that count; with `num_items_in_batch`, the sum divided by it (gradient accumulation)."""
+    """The mean over the labels; with `num_items_in_batch` their sum divided by it."""
     labels = labels.to(logits.device)
     if num_items_in_batch is None:
         return F.cross_entropy(logits, labels, ignore_index=ignore_index)
@@ -46,8 +46,8 @@ def sequence_classification_loss(
 ) -> torch.Tensor:
     """Squared error, cross entropy or binary cross entropy, by `config.problem_type`.
 
-    Where that is None it is told from the labels, and remembered: one label is regression, whole numbers are classes,
-    anything else is several labels at once.
+    Where that is None it is told from the labels, and remembered: one label is regression, whole numbers are
+    classes, anything else is several labels at once.
     """
     labels = labels.to(logits.device)
     if config.problem_type is None:
@@ -66,7 +66,8 @@ def sequence_classification_loss(
     if config.problem_type == "multi_label_classification":
         return F.binary_cross_entropy_with_logits(logits, labels)
     raise ValueError(
-        f"`problem_type` must be `regression`, `single_label_classification` or `multi_label_classification`, "
+        "`problem_type` must be `regression`, `single_label_classification` or "
+        "`multi_label_classification`, "
         f"got {config.problem_type!r}"
     )
 

@@ -1,7 +1,8 @@
 """What the models return: records that are read by attribute, by key or by index.
 
-The fields, their order and the way they are read are those of transformers' `ModelOutput`: fields that are None are
-left out of the keys and of the tuple, so `output[0]` is the loss where there is one and the logits where there is none.
+The fields, their order and the way they are read are those of transformers' `ModelOutput`: fields that are
+None are left out of the keys and of the tuple, so `output[0]` is the loss where there is one and the logits
+where there is none.
 """
 
 from __future__ import annotations

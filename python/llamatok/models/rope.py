@@ -1,9 +1,9 @@
 """Rotary position embedding (Su et al., 2021, arXiv:2104.09864), in its six kinds.
 
-Each kind is a pure function from the settings to `(inverse frequencies, attention factor)`: a float32 tensor of
-head_dim / 2 angles a position, and the number by which cosines and sines are multiplied. They follow transformers
-5.23.0's `modeling_rope_utils`, in the order of operations too, so that float32 angles are equal to the last bit.
-`RotaryEmbedding` turns them into tables of cosines and sines.
+Each kind is a pure function from the settings to `(inverse frequencies, attention factor)`: a float32 tensor
+of head_dim / 2 angles a position, and the number by which cosines and sines are multiplied. They follow
+transformers 5.23.0's `modeling_rope_utils`, in the order of operations too, so that float32 angles are equal
+to the last bit. `RotaryEmbedding` turns them into tables of cosines and sines.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _yarn_scale(factor: float, weight: float) -> float:
 
 
 def longrope(settings: Mapping[str, Any], head_dim: int, max_positions: int, length: int) -> Frequencies:
-    """LongRoPE (Ding et al., 2024, arXiv:2402.13753): a divisor for each pair, another list past the original length."""
+    """LongRoPE (arXiv:2402.13753): a divisor for each pair, another list past the original length."""
     original = settings["original_max_position_embeddings"]
     factor, attention_factor = settings.get("factor"), settings.get("attention_factor")
     if factor is None:
@@ -109,15 +109,15 @@ KINDS: dict[str, Callable[[Mapping[str, Any], int, int, int], Frequencies]] = {
 
 
 class RotaryEmbedding:
-    """Cosines and sines for a model's settings, shaped to be multiplied with (batch, length, heads, head_dim).
+    """Cosines and sines for a model's settings, to be multiplied with (batch, length, heads, head_dim).
 
-    It holds no parameters or buffers: what it keeps is computed where it is used, so a model may be built on the meta
-    device, moved and cast without it. Sines of the first half of a head carry the minus sign of the rotation, so that
-    turning `x` is `x * cos + swap_halves(x) * sin`.
+    It holds no parameters or buffers: what it keeps is computed where it is used, so a model may be built on
+    the meta device, moved and cast without it. Sines of the first half of a head carry the minus sign of the
+    rotation, so that turning `x` is `x * cos + swap_halves(x) * sin`.
 
-    `dynamic` and `longrope` depend on the length of the sequence so far, which is the largest position + 1. Keys that
-    are already cached are not turned again when it changes. As in transformers 5.23.0, `dynamic` remembers the
-    greatest length seen until a sequence shorter than `max_position_embeddings` comes.
+    `dynamic` and `longrope` depend on the length of the sequence so far, which is the largest position + 1.
+    Keys that are already cached are not turned again when it changes. As in transformers 5.23.0, `dynamic`
+    remembers the greatest length seen until a sequence shorter than `max_position_embeddings` comes.
     """
 
     def __init__(self, settings: Mapping[str, Any], head_dim: int, max_position_embeddings: int) -> None:
@@ -131,11 +131,11 @@ class RotaryEmbedding:
         self._tables: dict[tuple[torch.device, torch.dtype], Turns] = {}
 
     def frequencies(self, length: int = 0) -> Frequencies:
-        """Inverse frequencies (float32, on the CPU) and attention factor for a sequence of `length` tokens."""
+        """Inverse frequencies (float32, on the CPU) and attention factor for `length` tokens."""
         return KINDS[self.kind](self.settings, self.head_dim, self.max_positions, length)
 
     def run(self, start: int, count: int, device: torch.device, dtype: torch.dtype) -> Turns:
-        """Cosines and sines of the positions `start` .. `start + count`, each of shape (count, 1, head_dim)."""
+        """Cosines and sines of positions `start` .. `start + count`, each of shape (count, 1, head_dim)."""
         end = start + count
         if self.depends_on_length:
             return self.at(torch.arange(start, end, device=device), dtype, end)
@@ -177,6 +177,6 @@ class RotaryEmbedding:
 
 
 def rotate(x: torch.Tensor, turns: Turns) -> torch.Tensor:
-    """Turn the pairs (i, i + head_dim / 2) of `x`, of shape (batch, length, heads, head_dim), by their angles."""
+    """Turn the pairs (i, i + head_dim / 2) of `x` (batch, length, heads, head_dim) by their angles."""
     cos, sin = turns
     return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
