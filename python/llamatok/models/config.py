@@ -451,7 +451,8 @@ def validate_rope(settings: Mapping[str, Any], head_dim: int) -> None:
             count = len(factors) if isinstance(factors, (list, tuple)) else repr(factors)
             if count != head_dim // 2:
                 raise ValueError(
-                    f"`rope_parameters.{name}` must list {head_dim // 2} numbers, half as many as `head_dim`; got {count}"
+                    f"`rope_parameters.{name}` must list {head_dim // 2} numbers, half of `head_dim`; "
+                    f"got {count}"
                 )
             for factor in factors:
                 _check_number(f"rope_parameters.{name}", factor, above=0.0)

@@ -46,9 +46,9 @@ class LlamaRMSNorm(nn.Module):
 class Mask:
     """What each new token may attend to, in the forms that the attention functions ask for.
 
-    `bias` is added to the scores, (B or 1, 1 or H, T, L). Without it, tokens see all keys, or, where `causal`,
-    those up to themselves. Functions that take no bias read `padding` (B, L), true for tokens, `window`, and
-    `new` (T,), the new tokens among the keys where they are not the last.
+    `bias` is added to the scores, (B or 1, 1 or H, T, L). Without it, tokens see all keys, or, where
+    `causal`, those up to themselves. Functions that take no bias read `padding` (B, L), true for tokens,
+    `window`, and `new` (T,), the new tokens among the keys where they are not the last.
     """
 
     bias: torch.Tensor | None
@@ -348,7 +348,7 @@ def build_mask(
     """The mask for the new tokens `x` over `keys` keys, the first of which is token `first` of the sequence.
 
     `past` is the number of tokens before `x`, or None where `positions` (T,) tells it. Nothing is built where
-    all keys count and a flag says the rest. Every token sees itself, so that padding has numbers too.
+    all keys count and a flag says the rest.
     """
     batch, length = x.shape[:2]
     if attention_mask is not None and attention_mask.dim() == 4:
@@ -358,7 +358,7 @@ def build_mask(
                 f"got {tuple(attention_mask.shape)}"
             )
         if attention_mask.dtype == torch.bool:
-            attention_mask = _as_bias(attention_mask, x.dtype)
+            attention_mask = _as_bias(attention_mask, x.dtype, name)
         return Mask(attention_mask.to(x.dtype), causal=False)
     if attention_mask is not None:
         total = first + keys
@@ -389,11 +389,11 @@ def build_mask(
         allowed = allowed & (keyed > at - window)
     allowed = allowed[None, None]
     if attention_mask is not None:
-        allowed = (allowed & attention_mask[:, None, None]) | (keyed == at)
-    return Mask(_as_bias(allowed, x.dtype), causal=False)
+        allowed = allowed & attention_mask[:, None, None]
+    return Mask(_as_bias(allowed, x.dtype, name), causal=False)
 
 
-def _as_bias(allowed: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
-        ~allowed, torch.finfo(dtype).min
-    )
+def _as_bias(allowed: torch.Tensor, dtype: torch.dtype, name: str) -> torch.Tensor:
+    # A row of padding may look nowhere: of -inf alone the eager softmax makes nan, and the fused ones 0.
+    shut = torch.finfo(dtype).min if name == "eager" else -torch.inf
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, shut)
