@@ -3,10 +3,11 @@
     python benches/generation.py                              # all shapes, batch 1 and 8, 2 threads
     python benches/generation.py --shapes 15M --batch 1 --rounds 5 --json out.json
 
-Each round times every contender once. A contender's figure is tokens per second of new text (rows x new tokens, the
-prompt's run included), the time to the first token, and the ratio to transformers in float32 within a round (median,
-least, greatest). For batch 1, the share of the memory-bandwidth bound: bytes of weights read per token x tokens per
-second, by the rate at which this machine reads a large array, measured in the same run.
+Each round times every contender once. A contender's figure is tokens per second of new text (rows x new
+tokens, the prompt's run included), the time to the first token, and the ratio to transformers in float32
+within a round (median, least, greatest). For batch 1, the share of the memory-bandwidth bound: bytes of
+weights read per token x tokens per second, by the rate at which this machine reads a large array, measured in
+the same run.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def main() -> int:
     warnings.simplefilter("ignore")
     rows: list[dict[str, Any]] = []
     same = True
-    print("| shape | batch | contender | tokens/s | first token, ms | times transformers | share of the bound |")
+    print(
+        "| shape | batch | contender | tokens/s | first token, ms | times transformers | share of the bound |"
+    )
     print("|---|---|---|---|---|---|---|")
     for shape in arguments.shapes.split(","):
         contenders = _contenders(shape, [kind for kind in arguments.formats.split(",") if kind])
@@ -68,7 +71,8 @@ def main() -> int:
                 share = "" if row["share"] is None else f"{row['share']:.0%}"
                 print(
                     f"| {shape} | {batch} | {row['name']} | {row['tokens_per_second']:.1f} |"
-                    f" {row['first_token_ms']:.1f} | {row['ratio']:.2f} ({row['least']:.2f} to {row['most']:.2f}) |"
+                    f" {row['first_token_ms']:.1f} | {row['ratio']:.2f} ({row['least']:.2f} to"
+                    f" {row['most']:.2f}) |"
                     f" {share} |",
                     flush=True,
                 )

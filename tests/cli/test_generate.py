@@ -21,9 +21,9 @@ def test_text_goes_on(run: Run) -> None:
     assert text[0] == " "
     assert len(text.split()) >= 3
     assert done.stderr == b""
-    assert run("generate", "--max-new-tokens", "12", "--temperature", "0", "--echo", PROMPT).stdout.decode() == (
-        PROMPT + text
-    )
+    assert run(
+        "generate", "--max-new-tokens", "12", "--temperature", "0", "--echo", PROMPT
+    ).stdout.decode() == (PROMPT + text)
 
 
 def test_the_prompt_may_come_from_standard_input(run: Run) -> None:

@@ -52,7 +52,9 @@ def _settings(name: str) -> dict[str, Any]:
 def pair() -> Callable[[str], tuple[Any, Any]]:
     """Makes (our model, transformers' model) by the name of a configuration."""
     torch = pytest.importorskip("torch", reason="generation needs torch")
-    transformers = pytest.importorskip("transformers", reason="transformers is what generation is compared with")
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is what generation is compared with"
+    )
     from llamatok.models import LlamaConfig, LlamaForCausalLM
 
     made: dict[str, tuple[Any, Any]] = {}

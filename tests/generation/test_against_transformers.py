@@ -102,7 +102,11 @@ def test_speculation_ends_and_records_as_greedy_search(pair: Pair, ends: Any, ne
         "output_scores": True,
     }
     expected = ours.generate(IDS[1:2], **settings)
-    for drafts in ({"prompt_lookup_num_tokens": 4}, {"assistant_model": pair("mha")[0]}, {"assistant_model": ours}):
+    for drafts in (
+        {"prompt_lookup_num_tokens": 4},
+        {"assistant_model": pair("mha")[0]},
+        {"assistant_model": ours},
+    ):
         found = ours.generate(IDS[1:2], **drafts, **settings)
         assert torch.equal(found.sequences, expected.sequences)
         assert len(found.scores) == len(expected.scores)

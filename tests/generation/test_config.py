@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("torch", reason="generation needs torch")
 
-from llamatok.generation import GenerationConfig, GenerationConfigError  # noqa: E402
+from llamatok.generation import GenerationConfig, GenerationConfigError
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,10 @@ from llamatok.generation import GenerationConfig, GenerationConfigError  # noqa:
         ({"stop_strings": [""]}, r"`stop_strings`: expected non-empty strings"),
         ({"repetition_penalty": 0}, r"`repetition_penalty`: expected a number above 0"),
         ({"max_length": 9, "max_new_tokens": 3}, r"contradictory.*`max_length` counts the prompt"),
-        ({"min_new_tokens": 5, "max_new_tokens": 3}, r"`min_new_tokens` \(5\) is above `max_new_tokens` \(3\)"),
+        (
+            {"min_new_tokens": 5, "max_new_tokens": 3},
+            r"`min_new_tokens` \(5\) is above `max_new_tokens` \(3\)",
+        ),
         ({"temperature": 0.7}, r"`temperature` has no effect without `do_sample=True`"),
         ({"top_p": 0.7, "do_sample": False}, r"`top_p` has no effect without `do_sample=True`"),
         ({"num_return_sequences": 2}, r"`num_return_sequences` \(2\) needs `do_sample=True` or `num_beams`"),
@@ -77,7 +80,12 @@ def test_a_files_settings_are_no_contradiction_of_the_call() -> None:
 
 
 def test_unknown_keys_of_a_file_are_kept_and_told(tmp_path: Path) -> None:
-    content = {"do_sample": True, "top_k": None, "transformers_version": "4.40", "watermarking_config": {"bias": 1}}
+    content = {
+        "do_sample": True,
+        "top_k": None,
+        "transformers_version": "4.40",
+        "watermarking_config": {"bias": 1},
+    }
     (tmp_path / "generation_config.json").write_text(json.dumps(content))
     with pytest.warns(UserWarning, match=r"without effect here: `watermarking_config`$"):
         config = GenerationConfig.from_pretrained(tmp_path)

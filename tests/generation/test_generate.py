@@ -39,7 +39,10 @@ class Letters:
         ({"input_ids": [[1], [1, 2]]}, r"the rows differ in length; pad them on the left"),
         ({"input_ids": torch.zeros((1, 2))}, r"expected whole numbers of shape \(rows, length\)"),
         ({"inputs": [PROMPT], "input_ids": [PROMPT]}, r"are the same argument"),
-        ({"input_ids": [PROMPT], "attention_mask": torch.ones((1, 3))}, r"`attention_mask`: expected the shape"),
+        (
+            {"input_ids": [PROMPT], "attention_mask": torch.ones((1, 3))},
+            r"`attention_mask`: expected the shape",
+        ),
         ({"input_ids": [PROMPT], "attention_mask": torch.zeros((1, 5))}, r"a row has nothing but padding"),
         ({"input_ids": [PROMPT], "max_length": 5}, r"`max_length` \(5\) leaves no room after a prompt of 5"),
         ({"input_ids": [[3] * 129]}, r"the prompt has 129 tokens, the model was made for 128"),
@@ -58,9 +61,18 @@ def test_bad_prompts_are_told(model: Any, arguments: dict[str, Any], message: st
     ("arguments", "message"),
     [
         ({"max_new_token": 3}, r"did you mean `max_new_tokens`"),
-        ({"num_beams": 2, "streamer": TextIteratorStreamer(Letters())}, r"`streamer` does not go with `num_beams`"),
-        ({"compile": True, "use_cache": False}, r"has no effect with `use_cache=False`|needs `use_cache=True`"),
-        ({"compile": True, "cache_implementation": "dynamic"}, r"`compile` needs `cache_implementation='static'`"),
+        (
+            {"num_beams": 2, "streamer": TextIteratorStreamer(Letters())},
+            r"`streamer` does not go with `num_beams`",
+        ),
+        (
+            {"compile": True, "use_cache": False},
+            r"has no effect with `use_cache=False`|needs `use_cache=True`",
+        ),
+        (
+            {"compile": True, "cache_implementation": "dynamic"},
+            r"`compile` needs `cache_implementation='static'`",
+        ),
         ({"prompt_lookup_num_tokens": 2, "use_cache": False}, r"speculative decoding needs `use_cache=True`"),
         ({"prompt_lookup_num_tokens": 2, "cache_implementation": "static"}, r"not a static one"),
     ],
@@ -120,7 +132,9 @@ def test_stop_strings(model: Any) -> None:
     free = model.generate([PROMPT], max_new_tokens=20, eos_token_id=None)[0].tolist()
     text = Letters().decode(free[5:])
     for stop in (text[6:10], text[7:9]):
-        found = model.generate([PROMPT], max_new_tokens=20, eos_token_id=None, stop_strings=stop, tokenizer=Letters())
+        found = model.generate(
+            [PROMPT], max_new_tokens=20, eos_token_id=None, stop_strings=stop, tokenizer=Letters()
+        )
         written = Letters().decode(found[0, 5:].tolist())
         at = text.index(stop) + len(stop)
         assert written == text[: at + at % 2]
@@ -134,7 +148,11 @@ def test_the_result_can_be_trained_on(model: Any) -> None:
 
 def test_attentions_and_hidden_states(model: Any) -> None:
     found = model.generate(
-        [PROMPT], max_new_tokens=3, return_dict_in_generate=True, output_attentions=True, output_hidden_states=True
+        [PROMPT],
+        max_new_tokens=3,
+        return_dict_in_generate=True,
+        output_attentions=True,
+        output_hidden_states=True,
     )
     assert [step[0].shape for step in found.attentions] == [(1, 4, 5, 5), (1, 4, 1, 6), (1, 4, 1, 7)]
     assert [len(step) for step in found.hidden_states] == [3, 3, 3]

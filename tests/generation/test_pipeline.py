@@ -41,7 +41,10 @@ def test_several_sequences(generate: Any) -> None:
 
 def test_ids_instead_of_text(generate: Any) -> None:
     found = generate(TEXTS[0], return_tensors=True, **SETTINGS)[0]["generated_token_ids"]
-    assert generate.tokenizer.decode(found, skip_special_tokens=True) == generate(TEXTS[0], **SETTINGS)[0]["generated_text"]
+    assert (
+        generate.tokenizer.decode(found, skip_special_tokens=True)
+        == generate(TEXTS[0], **SETTINGS)[0]["generated_text"]
+    )
 
 
 def test_a_conversation_gets_an_answer(generate: Any) -> None:
@@ -64,7 +67,9 @@ def test_what_it_cannot_do_is_told() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_texts_are_those_of_transformers_pipeline(generate: Any) -> None:
-    transformers = pytest.importorskip("transformers", reason="transformers is what the pipeline is compared with")
+    transformers = pytest.importorskip(
+        "transformers", reason="transformers is what the pipeline is compared with"
+    )
     theirs = transformers.pipeline(
         "text-generation",
         model=transformers.AutoModelForCausalLM.from_pretrained(demo_checkpoint(), dtype=torch.float32),

@@ -62,9 +62,18 @@ PAIRS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         lambda: processors.repetition_penalty(1.7, torch.tensor([0, 3, 11, 1])),
         lambda: theirs.RepetitionPenaltyLogitsProcessor(1.7, torch.tensor([0, 3, 11, 1])),
     ),
-    "no_repeat_ngram, 1": (lambda: processors.no_repeat_ngram(1), lambda: theirs.NoRepeatNGramLogitsProcessor(1)),
-    "no_repeat_ngram, 2": (lambda: processors.no_repeat_ngram(2), lambda: theirs.NoRepeatNGramLogitsProcessor(2)),
-    "no_repeat_ngram, 3": (lambda: processors.no_repeat_ngram(3), lambda: theirs.NoRepeatNGramLogitsProcessor(3)),
+    "no_repeat_ngram, 1": (
+        lambda: processors.no_repeat_ngram(1),
+        lambda: theirs.NoRepeatNGramLogitsProcessor(1),
+    ),
+    "no_repeat_ngram, 2": (
+        lambda: processors.no_repeat_ngram(2),
+        lambda: theirs.NoRepeatNGramLogitsProcessor(2),
+    ),
+    "no_repeat_ngram, 3": (
+        lambda: processors.no_repeat_ngram(3),
+        lambda: theirs.NoRepeatNGramLogitsProcessor(3),
+    ),
     "no_repeat_ngram, too long": (
         lambda: processors.no_repeat_ngram(LENGTH + 2),
         lambda: theirs.NoRepeatNGramLogitsProcessor(LENGTH + 2),
@@ -140,7 +149,12 @@ def test_a_forbidden_id_beyond_the_vocabulary_is_an_error() -> None:
         {"do_sample": True, "temperature": 0.5, "top_k": 7, "top_p": 0.9, "min_p": 0.05, "typical_p": 0.9},
         {"do_sample": True, "num_beams": 3, "temperature": 2.0, "top_k": 1, "top_p": 0.1},
         {"do_sample": True, "epsilon_cutoff": 0.01, "eta_cutoff": 0.01, "renormalize_logits": True},
-        {"repetition_penalty": 1.3, "no_repeat_ngram_size": 2, "bad_words_ids": [[1], [2, 3]], "min_new_tokens": 4},
+        {
+            "repetition_penalty": 1.3,
+            "no_repeat_ngram_size": 2,
+            "bad_words_ids": [[1], [2, 3]],
+            "min_new_tokens": 4,
+        },
         {"min_length": 20, "suppress_tokens": [4], "begin_suppress_tokens": [5], "forced_eos_token_id": 2},
         {"sequence_bias": [[[3], 1.0], [[1, 4], -1.0]], "remove_invalid_values": True},
     ],
@@ -151,7 +165,11 @@ def test_the_whole_chain_equals_transformers(settings: dict[str, Any]) -> None:
     ours = processors.build_processors(GenerationConfig(**settings), LENGTH, LENGTH + 1)
     model = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
-            vocab_size=VOCABULARY, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+            vocab_size=VOCABULARY,
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
         )
     )
     # Defaults that transformers fills in within `generate`.

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="generation needs torch")
 
-import torch  # noqa: E402
+import torch
 
-from llamatok import Tokenizer  # noqa: E402
-from llamatok.generation.stopping import stop_strings  # noqa: E402
-from llamatok.generation.streamers import TextIteratorStreamer, TextStreamer  # noqa: E402
-from llamatok.generation.text import text_decoder  # noqa: E402
+from llamatok import Tokenizer
+from llamatok.generation.stopping import stop_strings
+from llamatok.generation.streamers import TextIteratorStreamer, TextStreamer
+from llamatok.generation.text import text_decoder
 
 TOKENIZER = Tokenizer.default()
 TEXTS = st.text(st.sampled_from("ab é中🦙👩‍👩‍👧\n.,'"), max_size=40)
@@ -29,7 +29,7 @@ class OnlyDecode:
 
 
 class Runs:
-    """Ids are bytes, and a run of them that is no valid UTF-8 is spoiled as a whole, as with the tokenizers library."""
+    """Ids are bytes; a run that is no valid UTF-8 is spoiled as a whole, as by the tokenizers library."""
 
     def decode(self, ids: Any, *, skip_special_tokens: bool = False) -> str:
         try:

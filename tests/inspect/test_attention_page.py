@@ -1,4 +1,4 @@
-"""The page of attention weights in a real browser: hover, arrow keys, choices, and what a screen reader is told."""
+"""The page of attention weights in a real browser: hover, arrow keys, choices, what screen readers get."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def cell(browser: Any, row: int, column: int) -> Any:
 def test_hovering_tells_the_pair(browser: Any) -> None:
     webdriver.ActionChains(browser).move_to_element(cell(browser, 3, 1)).perform()
     *text, weight, to, key, place = told(browser).split()
-    assert [*text, to, key, place] == "▁king (3) attends with weight to ▁The (1)".split()
+    assert [*text, to, key, place] == ["▁king", "(3)", "attends", "with", "weight", "to", "▁The", "(1)"]
     assert abs(float(weight) - view().shades()[3, 1]) <= 0.001
 
 

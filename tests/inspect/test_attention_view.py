@@ -32,7 +32,8 @@ def test_the_mask_is_causal() -> None:
 def test_a_sliding_window_ends_what_is_far_back() -> None:
     mask = attention_mask(TOKENS, sliding_window=2).mask
     assert mask.sum(axis=1).tolist() == [1, 2, 2, 2, 2, 2]
-    assert mask[5, 4] and not mask[5, 3]
+    assert mask[5, 4]
+    assert not mask[5, 3]
 
 
 def test_nothing_attends_to_padding() -> None:
@@ -56,7 +57,9 @@ def test_shades_are_means_of_what_is_not_chosen() -> None:
     assert np.allclose(view.shades(1, 2), weights[1, 2])
 
 
-@pytest.mark.parametrize(("layer", "head", "named"), [(2, None, "layer 2"), (None, 3, "head 3"), (-1, 0, "layer -1")])
+@pytest.mark.parametrize(
+    ("layer", "head", "named"), [(2, None, "layer 2"), (None, 3, "head 3"), (-1, 0, "layer -1")]
+)
 def test_a_layer_or_head_that_there_is_not_is_named(layer: int | None, head: int | None, named: str) -> None:
     with pytest.raises(ValueError, match=f"there is no {named}"):
         _view().shades(layer, head)

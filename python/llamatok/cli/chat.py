@@ -152,7 +152,9 @@ class Conversation:
     def _prompt(self) -> list[int]:
         """The ids of the conversation; its oldest turns are left out where the context is too short."""
         context = getattr(self.model.config, "max_position_embeddings", None)
-        room = None if context is None else max(context - self.settings.get("max_new_tokens", 0), context // 2)
+        room = (
+            None if context is None else max(context - self.settings.get("max_new_tokens", 0), context // 2)
+        )
         system = [m for m in self.messages if m["role"] == "system"]
         turns = [m for m in self.messages if m["role"] != "system"]
         while True:

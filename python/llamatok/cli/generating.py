@@ -60,7 +60,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--top-k", type=whole, metavar="K", help="draw from the K best tokens; 0: from all")
     group.add_argument("--top-p", type=number(0, 1), metavar="P", help="draw from the best that sum up to P")
     group.add_argument("--min-p", type=number(0, 1), metavar="P", help="draw from those of P times the best")
-    group.add_argument("--repetition-penalty", type=number(0.01, 100), metavar="X", help="above 1: less repetition")
+    group.add_argument(
+        "--repetition-penalty", type=number(0.01, 100), metavar="X", help="above 1: less repetition"
+    )
     group.add_argument("--seed", type=whole, metavar="N", help="makes drawing repeatable")
     group.add_argument(
         "--stop", action="append", metavar="TEXT", help="end after this text; may be given several times"

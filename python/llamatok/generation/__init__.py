@@ -3,8 +3,8 @@
 Needs torch (the extra `torch`).
 """
 
-from llamatok.generation.config import GenerationConfig, GenerationConfigError
 from llamatok.generation.call import astream, generate, stream, stream_tokens
+from llamatok.generation.config import GenerationConfig, GenerationConfigError
 from llamatok.generation.output import GenerateOutput
 from llamatok.generation.processors import LogitsProcessor, LogitsProcessorList
 from llamatok.generation.stopping import StoppingCriteria, StoppingCriteriaList

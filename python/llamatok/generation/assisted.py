@@ -1,7 +1,7 @@
 """Speculative decoding: a cheap draft of several tokens, which the model checks in one go.
 
-The text is that of plain greedy search; when sampling, its distribution is that of plain sampling (Leviathan et
-al. 2022, algorithm 1). Drafts come from the text itself (prompt look-up: what followed the last few tokens
+The text is that of plain greedy search; when sampling, its distribution is that of plain sampling (Leviathan
+et al. 2022, algorithm 1). Drafts come from the text itself (prompt look-up: what followed the last few tokens
 earlier) or from a smaller model with the same vocabulary.
 """
 
@@ -70,8 +70,8 @@ class ModelDrafter:
         processors: those of the helped model, so that the draft follows the same rules.
         sampled: whether tokens are drawn; the best ones otherwise.
         tokens: how many tokens are proposed.
-        confidence: a token of less probability ends the draft (only where nothing is drawn: a draw that is cut
-            by its outcome would change the distribution).
+        confidence: a token of less probability ends the draft (only where nothing is drawn: a draw that is
+            cut by its outcome would change the distribution).
     """
 
     def __init__(
@@ -135,10 +135,7 @@ def steps(state: State, drafter: Drafter) -> Iterator[Tensor]:
         state.append(drafted[None])
         logits = state.forward(keep=len(drafted) + 1)[0]
         scores = torch.cat(
-            [
-                state.processed(logits[i : i + 1], state.ids[:, : begin + i])
-                for i in range(len(drafted) + 1)
-            ]
+            [state.processed(logits[i : i + 1], state.ids[:, : begin + i]) for i in range(len(drafted) + 1)]
         )
         tokens, right = _verify(state, drafted, chances, scores)
         stops = torch.isin(tokens, ends).nonzero() if len(ends) else tokens[:0]
@@ -171,9 +168,7 @@ def _forget(state: State, begin: int, drafted: int, kept: int) -> None:
             del records[-surplus:]
 
 
-def _verify(
-    state: State, drafted: Tensor, chances: Tensor | None, scores: Tensor
-) -> tuple[Tensor, int]:
+def _verify(state: State, drafted: Tensor, chances: Tensor | None, scores: Tensor) -> tuple[Tensor, int]:
     """The tokens of a step, and how many of them were drafted; `scores` has a row more than the draft."""
     count = len(drafted)
     if chances is None:

@@ -1,7 +1,8 @@
 """Beam search, with or without sampling.
 
-The rules are those of transformers 5.x, so that its texts come out: more continuations than beams are looked at,
-finished ones leave the live beams, scores are divided by a power of the generated length when a text is finished.
+The rules are those of transformers 5.x, so that its texts come out: more continuations than beams are looked
+at, finished ones leave the live beams, scores are divided by a power of the generated length when a text is
+finished.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class _Beams:
     def pick(self, scores: Tensor, count: int) -> tuple[_Beams, Tensor]:
         """The `count` texts with the best of `scores`, and their indices (batch, count)."""
         best = scores.topk(count, dim=1)
-        return _Beams(_take(self.ids, best.indices), best.values, _take(self.rows, best.indices)), best.indices
+        return _Beams(
+            _take(self.ids, best.indices), best.values, _take(self.rows, best.indices)
+        ), best.indices
 
 
 def _take(values: Tensor, indices: Tensor) -> Tensor:
@@ -146,4 +149,5 @@ def _may_improve(state: State, live: _Beams, done: _Beams, complete: Tensor) -> 
     length = (state.max_length if longest else state.length) - state.prompt_length
     hoped_for = live.scores[:, :1] / (length**config.length_penalty)
     worst = torch.where(complete, done.scores.min(dim=1, keepdim=True).values, _OUT)
-    return (hoped_for > worst).any(dim=-1, keepdim=True)
+    better: Tensor = (hoped_for > worst).any(dim=-1, keepdim=True)
+    return better

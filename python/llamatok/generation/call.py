@@ -55,12 +55,12 @@ def generate(
         generation_config: settings; the model's own by default. Any of them may be given by name, too.
         input_ids: the prompts: integers of shape (rows, length), or one row without its dimension. Rows of
             different length are padded on the left.
-        attention_mask: (rows, length), 0 at padding. Without it, `pad_token_id` counts as padding unless it also
-            ends texts.
-        inputs_embeds: (rows, length, hidden size), instead of ids or for them. Without ids, the result has the
-            new tokens only.
-        past_key_values: a cache to go on from. The prompt may have all its tokens or only those that the cache
-            has not; the cache is changed in place.
+        attention_mask: (rows, length), 0 at padding. Without it, `pad_token_id` counts as padding unless it
+            also ends texts.
+        inputs_embeds: (rows, length, hidden size), instead of ids or for them. Without ids, the result has
+            the new tokens only.
+        past_key_values: a cache to go on from. The prompt may have all its tokens or only those that the
+            cache has not; the cache is changed in place.
         logits_processor: functions from (ids, scores) to scores; they run before those of sampling.
         stopping_criteria: functions from (ids, scores of the steps so far) to bool, one a row or one for all.
         streamer: is told of the prompt and of each step; greedy search and sampling only. One with a true

@@ -14,7 +14,7 @@ _KEY = "_llamatok_compiled_step"
 
 
 def compiled_step(model: Any) -> Callable[[Tensor, Tensor | None, Tensor | None, Any], Tensor]:
-    """A model's step, compiled once a model: from (ids, positions, mask, cache) to logits (rows, 1, vocabulary)."""
+    """A model's step, compiled once: from (ids, positions, mask, cache) to logits (rows, 1, vocabulary)."""
     known = model.__dict__.get(_KEY)
     if known is not None:
         step: Callable[..., Tensor] = known

@@ -174,7 +174,9 @@ class GenerationConfig:
         _check(self, "typical_p", self.typical_p > 0, "a number above 0, at most 1")
         if self.do_sample:
             _check(self, "temperature", self.temperature > 0, "a number above 0 (do_sample=False is greedy)")
-        _check(self, "early_stopping", self.early_stopping in (True, False, "never"), 'True, False or "never"')
+        _check(
+            self, "early_stopping", self.early_stopping in (True, False, "never"), 'True, False or "never"'
+        )
         _check(
             self,
             "cache_implementation",
@@ -224,8 +226,8 @@ class GenerationConfig:
     def from_dict(cls, settings: Mapping[str, Any]) -> GenerationConfig:
         """Reads the content of a `generation_config.json`.
 
-        None stands for the default. Keys that are not offered are kept, with a warning where they would change
-        what is generated.
+        None stands for the default. Keys that are not offered are kept, with a warning where they would
+        change what is generated.
 
         Raises:
             GenerationConfigError: a value is out of its range.
@@ -242,7 +244,7 @@ class GenerationConfig:
     def from_model_config(cls, config: Any) -> GenerationConfig:
         """The defaults, with the special tokens of a model's configuration."""
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
-        ids = {name: getattr(config, name, None) for name in names}
+        ids: dict[str, Any] = {name: getattr(config, name, None) for name in names}
         # Checkpoints of Meta's have -1 for no padding token.
         return cls(**{name: id for name, id in ids.items() if not (isinstance(id, int) and id < 0)})
 
@@ -395,11 +397,13 @@ def _check_together(config: GenerationConfig, given: Mapping[str, Any]) -> None:
                 raise contradiction(f"`{name}` has no effect without `do_sample=True`")
         if config.num_beams == 1 and config.num_return_sequences > 1:
             raise contradiction(
-                f"`num_return_sequences` ({config.num_return_sequences}) needs `do_sample=True` or `num_beams`"
+                f"`num_return_sequences` ({config.num_return_sequences}) needs `do_sample=True`"
+                " or `num_beams`"
             )
     if config.num_beams > 1 and config.num_return_sequences > config.num_beams:
         raise contradiction(
-            f"`num_return_sequences` ({config.num_return_sequences}) is above `num_beams` ({config.num_beams})"
+            f"`num_return_sequences` ({config.num_return_sequences}) is above `num_beams`"
+            f" ({config.num_beams})"
         )
     if config.num_beams == 1:
         for name in _BEAMS:

@@ -55,12 +55,13 @@ class Prompt:
         if embeds is not None:
             if embeds.dim() != 3 or embeds.shape[1] == 0:
                 raise ValueError(
-                    f"`inputs_embeds`: expected the shape (rows, length, hidden size), got {tuple(embeds.shape)}"
+                    f"`inputs_embeds`: expected the shape (rows, length, hidden size),"
+                    f" got {tuple(embeds.shape)}"
                 )
             if ids is not None and ids.shape != embeds.shape[:2]:
                 raise ValueError(
-                    f"`input_ids` {tuple(ids.shape)} and `inputs_embeds` {tuple(embeds.shape)} differ in their"
-                    " rows or length"
+                    f"`input_ids` {tuple(ids.shape)} and `inputs_embeds` {tuple(embeds.shape)}"
+                    " differ in their rows or length"
                 )
         has_ids = ids is not None
         if ids is None:
@@ -77,7 +78,9 @@ class Prompt:
         if has_ids and bool(((ids < 0) | (ids >= size)).any()):
             worst = int(ids.min()) if int(ids.min()) < 0 else int(ids.max())
             raise ValueError(f"`input_ids`: id {worst} is out of range: the model has {size} tokens")
-        return cls(ids, _mask(config, ids if has_ids else None, ids.shape, mask, cached, device), embeds, has_ids)
+        return cls(
+            ids, _mask(config, ids if has_ids else None, ids.shape, mask, cached, device), embeds, has_ids
+        )
 
 
 def _as_ids(ids: Any, device: torch.device) -> Tensor:
@@ -89,9 +92,11 @@ def _as_ids(ids: Any, device: torch.device) -> Tensor:
         ids = ids[None]
     if ids.dim() != 2 or (ids.is_floating_point() and ids.numel()):
         raise ValueError(
-            f"`input_ids`: expected whole numbers of shape (rows, length), got {ids.dtype} of {tuple(ids.shape)}"
+            f"`input_ids`: expected whole numbers of shape (rows, length),"
+            f" got {ids.dtype} of {tuple(ids.shape)}"
         )
-    return ids.long()
+    tensor: Tensor = ids.long()
+    return tensor
 
 
 def _mask(
@@ -121,8 +126,8 @@ def _mask(
         raise ValueError("`attention_mask`: a row has nothing but padding")
     if bool((mask[:, -1] == 0).any()):
         warnings.warn(
-            "a prompt is padded on the right; the text goes on after the padding, which models are not trained"
-            " for: pad on the left (`padding_side='left'`)",
+            "a prompt is padded on the right; the text goes on after the padding, which models"
+            " are not trained for: pad on the left (`padding_side='left'`)",
             stacklevel=4,
         )
     return (mask != 0).long()
@@ -167,4 +172,4 @@ def _goes_beyond(config: Any) -> bool:
     if getattr(config, "sliding_window", None):
         return True
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    return rope.get("rope_type", rope.get("type", "default")) == "dynamic"
+    return bool(rope.get("rope_type", rope.get("type")) == "dynamic")

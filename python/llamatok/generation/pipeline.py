@@ -33,10 +33,10 @@ def pipeline(
         task: `text-generation`, the only one.
         model: a model, or a folder or hub id to load one from; None is the demo checkpoint of the package.
         tokenizer: a tokenizer, or where to load one from; None takes the model's folder.
-        dtype: the type of the weights (`torch.float16`, `"bfloat16"`, `"auto"`); `torch_dtype` is its old name.
-        device: `"cpu"`, `"cuda:0"`, or the number of a GPU (-1: the CPU).
-        model_kwargs: more arguments for the model's `from_pretrained`.
-        **settings: of `TextGenerationPipeline`, and fields of `GenerationConfig`.
+        dtype: the type of the weights (`torch.float16`, `"bfloat16"`, `"auto"`); `torch_dtype` is its old
+            name. device: `"cpu"`, `"cuda:0"`, or the number of a GPU (-1: the CPU). model_kwargs: more
+            arguments for the model's `from_pretrained`. **settings: of `TextGenerationPipeline`, and fields
+            of `GenerationConfig`.
 
     Raises:
         ValueError: another task, or no tokenizer for a model that is given as an object.
@@ -140,7 +140,11 @@ class TextGenerationPipeline:
             if not _is_chat(prompt):
                 ids: list[int] = self.tokenizer(prompt, add_special_tokens=add_special_tokens)["input_ids"]
                 return ids
-            goes_on = prompt[-1]["role"] == "assistant" if continue_final_message is None else continue_final_message
+            goes_on = (
+                prompt[-1]["role"] == "assistant"
+                if continue_final_message is None
+                else continue_final_message
+            )
             found = self.tokenizer.apply_chat_template(
                 list(prompt),
                 tools=tools,
@@ -170,7 +174,9 @@ class TextGenerationPipeline:
                 prompt = prompts[len(results)]
                 results.append(
                     [
-                        self._result(prompt, prompt_ids, out, full, return_tensors, clean_up_tokenization_spaces)
+                        self._result(
+                            prompt, prompt_ids, out, full, return_tensors, clean_up_tokenization_spaces
+                        )
                         for out in row
                     ]
                 )
@@ -180,7 +186,9 @@ class TextGenerationPipeline:
         longest = max(map(len, batch))
         pad = self._pad_id()
         ids = torch.tensor([[pad] * (longest - len(row)) + row for row in batch], device=self.device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in batch], device=self.device)
+        mask = torch.tensor(
+            [[0] * (longest - len(row)) + [1] * len(row) for row in batch], device=self.device
+        )
         return ids, mask
 
     def _pad_id(self) -> int:
@@ -192,7 +200,13 @@ class TextGenerationPipeline:
         return ends[0] if ends else 0
 
     def _result(
-        self, prompt: Any, prompt_ids: list[int], new: torch.Tensor, full: bool, tensors: bool, clean: bool | None
+        self,
+        prompt: Any,
+        prompt_ids: list[int],
+        new: torch.Tensor,
+        full: bool,
+        tensors: bool,
+        clean: bool | None,
     ) -> dict[str, Any]:
         ids = new.tolist()
         if tensors:
@@ -227,5 +241,3 @@ def _is_chat(value: Any) -> bool:
 def _batches(rows: list[list[int]], size: int) -> Iterator[list[list[int]]]:
     for begin in range(0, len(rows), size):
         yield rows[begin : begin + size]
-
-

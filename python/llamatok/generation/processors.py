@@ -123,7 +123,8 @@ def eta_cutoff(epsilon: float, keep: int = 1) -> LogitsProcessor:
 
     def process(ids: Tensor, scores: Tensor) -> Tensor:
         probabilities = scores.softmax(dim=-1)
-        entropy = torch.distributions.Categorical(logits=scores, validate_args=False).entropy()
+        logs = scores.log_softmax(dim=-1)
+        entropy = -(logs * probabilities).nansum(-1)
         eta = (math.sqrt(epsilon) * torch.exp(-entropy)).clamp(max=epsilon)[..., None]
         return _drop_improbable(scores, probabilities < eta, keep)
 
@@ -147,9 +148,7 @@ def repetition_penalty(penalty: float, padding: Tensor | None = None) -> LogitsP
             # The padding counts as a token beyond the vocabulary, which is cut off below.
             places = torch.arange(ids.shape[1], device=ids.device)
             seen = ids.masked_fill(places < padding[:, None], scores.shape[-1])
-        wider = torch.zeros(
-            (scores.shape[0], scores.shape[-1] + 1), dtype=torch.bool, device=scores.device
-        )
+        wider = torch.zeros((scores.shape[0], scores.shape[-1] + 1), dtype=torch.bool, device=scores.device)
         there = wider.scatter_(1, seen, True)[:, :-1]
         changed = torch.where(scores < 0, scores * penalty, scores / penalty)
         return torch.where(there, changed, scores)
@@ -186,7 +185,8 @@ def sequence_bias(biases: Mapping[tuple[int, ...], float]) -> LogitsProcessor:
             *prefix, last = sequence
             if last >= scores.shape[-1]:
                 raise GenerationConfigError(
-                    f"a biased or forbidden sequence holds id {last}: the vocabulary has {scores.shape[-1]} tokens"
+                    f"a biased or forbidden sequence holds id {last}:"
+                    f" the vocabulary has {scores.shape[-1]} tokens"
                 )
             if len(prefix) > ids.shape[1]:
                 continue

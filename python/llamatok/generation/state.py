@@ -42,8 +42,8 @@ class Records:
 class State:
     """The text so far and how to go on with it.
 
-    `ids` is int64 of shape (rows, max_length), of which the first `length` columns are filled. `mask` is int64 of
-    the same shape (1 from the prompt's end on), or None where nothing is padded.
+    `ids` is int64 of shape (rows, max_length), of which the first `length` columns are filled. `mask` is
+    int64 of the same shape (1 from the prompt's end on), or None where nothing is padded.
     """
 
     model: Any

@@ -12,7 +12,15 @@ from torch import Tensor
 from llamatok.generation.config import GenerationConfig
 from llamatok.generation.text import Tokenizer
 
-__all__ = ["StoppingCriteria", "StoppingCriteriaList", "build_stopping", "eos", "max_length", "max_time", "stop_strings"]
+__all__ = [
+    "StoppingCriteria",
+    "StoppingCriteriaList",
+    "build_stopping",
+    "eos",
+    "max_length",
+    "max_time",
+    "stop_strings",
+]
 
 #: From ids (int64, rows × length) and the scores of the steps so far to bool: a tensor of one value a row, or
 #: one value for all rows.

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-__all__ = ["Tokenizer", "TextDecoder", "text_decoder"]
+__all__ = ["TextDecoder", "Tokenizer", "text_decoder"]
 
-#: How many tokens a tokenizer without a stream decoder is shown again, so that it knows the context: more than
-#: a character has bytes.
+#: How many tokens a tokenizer without a stream decoder is shown again, so that it knows the context: more
+#: than a character has bytes.
 _CONTEXT = 6
 
 
 class Tokenizer(Protocol):
-    """What generation needs of a tokenizer: `llamatok.Tokenizer`, `llamatok.LlamaTokenizer`, transformers'."""
+    """What generation needs of a tokenizer: `llamatok`'s have it, and transformers'."""
 
     def decode(self, ids: Any, *, skip_special_tokens: bool = False) -> str:
         """The text of ids."""

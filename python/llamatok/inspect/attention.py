@@ -27,8 +27,8 @@ class AttentionView:
     Attributes:
         tokens: the pieces, n of them; rows are queries, columns are keys.
         mask: bool of shape (n, n): whether a query may attend to a key.
-        weights: float32 of shape (layers, heads, n, n), each row of which sums up to 1; None for a mask alone.
-        title: stands above the picture.
+        weights: float32 of shape (layers, heads, n, n), each row of which sums up to 1; None for a mask
+            alone. title: stands above the picture.
     """
 
     tokens: list[str]
@@ -80,7 +80,9 @@ class AttentionView:
                 for j in range(len(labels))
             ]
             lines.append(f"{label.rjust(width)} {i:>3} " + " ".join(cells))
-        legend = "■ attends   · does not" if self.weights is None else "weight: ' ' < .05 ░ < .25 ▒ < .5 ▓ < .75 █"
+        legend = (
+            "■ attends   · does not" if self.weights is None else "weight: ' ' < .05 ░ < .25 ▒ < .5 ▓ < .75 █"
+        )
         return "\n".join([*lines, "", legend])
 
     def to_svg(self, layer: int | None = None, head: int | None = None) -> str:
@@ -94,7 +96,9 @@ class AttentionView:
     def _repr_html_(self) -> str:
         return self.to_svg()
 
-    def save(self, path: str | os.PathLike[str], *, layer: int | None = None, head: int | None = None) -> Path:
+    def save(
+        self, path: str | os.PathLike[str], *, layer: int | None = None, head: int | None = None
+    ) -> Path:
         """Writes `.txt`, `.svg`, `.html` or `.png` (needs matplotlib), by the ending of the name.
 
         Raises:

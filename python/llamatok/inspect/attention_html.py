@@ -50,7 +50,8 @@ def svg(view: AttentionView, shades: npt.NDArray[np.float32]) -> str:
         )
         x = margin + middle
         parts.append(
-            f'<text x="{x:g}" y="{top - 6}" transform="rotate(-90 {x:g} {top - 6})" fill="#111111">{text}</text>'
+            f'<text x="{x:g}" y="{top - 6}" transform="rotate(-90 {x:g} {top - 6})"'
+            f' fill="#111111">{text}</text>'
         )
     for i in range(n):
         for j in range(n):
@@ -59,8 +60,9 @@ def svg(view: AttentionView, shades: npt.NDArray[np.float32]) -> str:
             colour = _fill(shades[i, j]) if allowed else "#e8e8e8"
             tip = html.escape(f"{labels[i]} → {labels[j]}: {value}")
             parts.append(
-                f'<rect x="{margin + j * _CELL}" y="{top + i * _CELL}" width="{_CELL - 1}" height="{_CELL - 1}"'
-                f' fill="{colour}" stroke="#cccccc" stroke-width="0.5"><title>{tip}</title></rect>'
+                f'<rect x="{margin + j * _CELL}" y="{top + i * _CELL}" width="{_CELL - 1}"'
+                f' height="{_CELL - 1}" fill="{colour}" stroke="#cccccc"'
+                f' stroke-width="0.5"><title>{tip}</title></rect>'
             )
     parts.append("</svg>")
     return "\n".join(parts)
@@ -85,7 +87,7 @@ def page(view: AttentionView) -> str:
     return template.replace("{{title}}", html.escape(view.title)).replace("{{data}}", content)
 
 
-def _packed(values: npt.NDArray[np.unsignedinteger]) -> str:
+def _packed(values: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> str:
     return base64.b64encode(values.tobytes()).decode()
 
 
