@@ -14,6 +14,7 @@ from llamatok._core import (
 )
 
 if TYPE_CHECKING:
+    from llamatok.generation.pipeline import pipeline
     from llamatok.tokenization import (
         AddedToken,
         BatchEncoding,
@@ -36,6 +37,7 @@ __all__ = [
     "TokenizerError",
     "UnsupportedModelError",
     "__version__",
+    "pipeline",
 ]
 
 _OF_TOKENIZATION = frozenset(
@@ -49,6 +51,10 @@ def __getattr__(name: str) -> Any:
         from llamatok import tokenization
 
         return getattr(tokenization, name)
+    if name == "pipeline":
+        from llamatok.generation.pipeline import pipeline
+
+        return pipeline
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,0 +1,28 @@
+"""From a prompt to text: `model.generate`, streaming, settings, and the `text-generation` pipeline.
+
+Needs torch (the extra `torch`).
+"""
+
+from llamatok.generation.call import astream, generate, stream, stream_tokens
+from llamatok.generation.config import GenerationConfig, GenerationConfigError
+from llamatok.generation.output import GenerateOutput
+from llamatok.generation.processors import LogitsProcessor, LogitsProcessorList
+from llamatok.generation.stopping import StoppingCriteria, StoppingCriteriaList
+from llamatok.generation.streamers import AsyncTextIteratorStreamer, TextIteratorStreamer, TextStreamer
+
+__all__ = [
+    "AsyncTextIteratorStreamer",
+    "GenerateOutput",
+    "GenerationConfig",
+    "GenerationConfigError",
+    "LogitsProcessor",
+    "LogitsProcessorList",
+    "StoppingCriteria",
+    "StoppingCriteriaList",
+    "TextIteratorStreamer",
+    "TextStreamer",
+    "astream",
+    "generate",
+    "stream",
+    "stream_tokens",
+]

@@ -1,0 +1,46 @@
+"""Llama in PyTorch, checkpoint-compatible with transformers. Needs the extra `torch`."""
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "`llamatok.models` needs PyTorch; install it with `pip install 'llamatok[torch]'`"
+    ) from error
+
+from .cache import Cache, DynamicCache, QuantizedCache, SlidingWindowCache, StaticCache
+from .config import LlamaConfig, PretrainedConfig
+from .grouped_query import convert_to_grouped_query
+from .heads import (
+    LlamaForCausalLM,
+    LlamaForQuestionAnswering,
+    LlamaForSequenceClassification,
+    LlamaForTokenClassification,
+)
+from .llama import LlamaModel, LlamaPreTrainedModel
+from .open_llama import (
+    OpenLlamaConfig,
+    OpenLlamaForCausalLM,
+    OpenLlamaForSequenceClassification,
+    OpenLlamaModel,
+)
+
+__all__ = [
+    "Cache",
+    "DynamicCache",
+    "LlamaConfig",
+    "LlamaForCausalLM",
+    "LlamaForQuestionAnswering",
+    "LlamaForSequenceClassification",
+    "LlamaForTokenClassification",
+    "LlamaModel",
+    "LlamaPreTrainedModel",
+    "OpenLlamaConfig",
+    "OpenLlamaForCausalLM",
+    "OpenLlamaForSequenceClassification",
+    "OpenLlamaModel",
+    "PretrainedConfig",
+    "QuantizedCache",
+    "SlidingWindowCache",
+    "StaticCache",
+    "convert_to_grouped_query",
+]

@@ -1,0 +1,24 @@
+"""Weights of Llama models: Hugging Face folders, Meta's files, GGUF, llama2.c; loading, saving, converting.
+
+Every format is read as a `Checkpoint`: a configuration, and tensors under Hugging Face's names that are
+read when asked for. Loading builds the model without memory and gives it one tensor after another;
+converting and saving write one tensor after another. Needs the extra `torch`.
+"""
+
+from llamatok.weights.checkpoint import Checkpoint, LazyTensor
+from llamatok.weights.convert import convert, convert_meta
+from llamatok.weights.errors import WeightsError
+from llamatok.weights.load import from_pretrained
+from llamatok.weights.open import open_checkpoint
+from llamatok.weights.save import save_pretrained
+
+__all__ = [
+    "Checkpoint",
+    "LazyTensor",
+    "WeightsError",
+    "convert",
+    "convert_meta",
+    "from_pretrained",
+    "open_checkpoint",
+    "save_pretrained",
+]

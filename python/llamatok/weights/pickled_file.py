@@ -1,0 +1,80 @@
+"""One file of `torch.save`: a dictionary of tensors, loaded without running anything that is in it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import torch
+
+from llamatok.weights.checkpoint import LazyTensor
+from llamatok.weights.errors import WeightsError
+
+#: Bytes read through one mapping before a new one is made (see `safetensors_file.MAPPING_BYTES`; larger,
+#: because opening such a file means unpickling its directory).
+MAPPING_BYTES = 256 << 20
+
+
+class PickledFile:
+    """Tensors of a file, read through mappings that are renewed as the reading goes on."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.fspath(path)
+        tensors = self._load()
+        #: Shape and dtype of every tensor.
+        self.entries = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        self._tensors: dict[str, torch.Tensor] | None = tensors
+        self._read = 0
+
+    def read(self, name: str) -> torch.Tensor:
+        """The tensor `name`, a view of the mapped file where the file allows it."""
+        if self._tensors is None:
+            self._tensors = self._load()
+        tensor = self._tensors[name]
+        self._read += tensor.nbytes
+        if self._read >= MAPPING_BYTES and self._mapped:
+            self._tensors, self._read = None, 0
+        return tensor
+
+    def _load(self) -> dict[str, torch.Tensor]:
+        try:
+            loaded = self._load_mapped()
+        except pickle.UnpicklingError as error:
+            reason = str(error).strip().splitlines() or ["unpickling failed"]
+            raise WeightsError(
+                f"`{self.path}` is damaged or holds more than tensors, and loading it might run code:"
+                f" {reason[0]}"
+            ) from None
+        except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+            raise WeightsError(f"`{self.path}` is no file of torch.save, or is cut short: {error}") from None
+        if not isinstance(loaded, dict) or not all(
+            isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in loaded.items()
+        ):
+            raise WeightsError(f"`{self.path}` holds something other than a dictionary of tensors")
+        return loaded
+
+    def _load_mapped(self) -> object:
+        self._mapped = True
+        try:
+            return torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            # Files of torch before 1.6 are no zip files and cannot be mapped.
+            if "mmap" not in str(error):
+                raise
+        self._mapped = False
+        return torch.load(self.path, map_location="cpu", weights_only=True)
+
+
+def read_bin(path: str | os.PathLike[str]) -> dict[str, LazyTensor]:
+    """The tensors of a `pytorch_model.bin`. Loads with `weights_only=True`: nothing in the file is run.
+
+    Raises:
+        WeightsError: the file is damaged, or holds anything but a flat dictionary of tensors.
+    """
+    file = PickledFile(path)
+
+    def lazy(name: str) -> LazyTensor:
+        shape, dtype = file.entries[name]
+        return LazyTensor(shape, dtype, lambda: file.read(name))
+
+    return {name: lazy(name) for name in file.entries}

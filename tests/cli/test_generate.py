@@ -1,0 +1,95 @@
+"""`generate` goes on with a text, by the demo checkpoint of the package."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run
+
+pytest.importorskip("torch", reason="generation needs torch")
+
+PROMPT = "Once upon a time there was"
+
+
+def test_text_goes_on(run: Run) -> None:
+    done = run("generate", "--max-new-tokens", "12", "--temperature", "0", PROMPT)
+    text = done.stdout.decode()
+    assert text.endswith("\n")
+    assert text[0] == " "
+    assert len(text.split()) >= 3
+    assert done.stderr == b""
+    assert run(
+        "generate", "--max-new-tokens", "12", "--temperature", "0", "--echo", PROMPT
+    ).stdout.decode() == (PROMPT + text)
+
+
+def test_the_prompt_may_come_from_standard_input(run: Run) -> None:
+    options = ("generate", "--max-new-tokens", "8", "--temperature", "0")
+    expected = run(*options, PROMPT).stdout
+    assert run(*options, input=PROMPT.encode()).stdout == expected
+    assert run(*options, "-", input=PROMPT.encode()).stdout == expected
+
+
+def test_json_tells_text_tokens_and_speed(run: Run) -> None:
+    options = ("generate", "--max-new-tokens", "9", "--temperature", "0")
+    told = json.loads(run(*options, "--json", PROMPT).stdout)
+    assert told["prompt"] == PROMPT
+    assert told["text"] == run(*options, PROMPT).stdout.decode().removesuffix("\n")
+    assert told["tokens"] == len(told["ids"]) <= 9
+    assert told["finish_reason"] in ("length", "eos")
+    assert told["tokens_per_second"] > 0
+    assert 0 < told["seconds_to_first_token"] <= told["seconds"]
+
+
+def test_a_seed_makes_draws_repeatable(run: Run) -> None:
+    options = ("generate", "--max-new-tokens", "12", "--temperature", "1.5", PROMPT)
+    first, again, other = (run(*options, "--seed", seed).stdout for seed in ("1", "1", "2"))
+    assert first == again != other
+
+
+def test_a_stop_ends_the_text(run: Run) -> None:
+    options = ("generate", "--max-new-tokens", "40", "--temperature", "0")
+    free = run(*options, PROMPT).stdout.decode()
+    stop = free[8:11]
+    told = json.loads(run(*options, "--json", "--stop", stop, PROMPT).stdout)
+    assert stop in told["text"]
+    assert told["tokens"] < 40
+    assert told["finish_reason"] == "stop"
+
+
+def test_beams(run: Run) -> None:
+    options = ("generate", "--max-new-tokens", "6", "--num-beams", "3", "--json", PROMPT)
+    assert json.loads(run(*options).stdout)["tokens"] <= 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--temperature", "-1", PROMPT], 2, "expected a number of at least 0, got `-1`"),
+        (["--temperature", "warm", PROMPT], 2, "expected a number of at least 0, got `warm`"),
+        (["--top-p", "2", PROMPT], 2, "expected a number from 0 to 1, got `2`"),
+        (["--top-k", "2", "--temperature", "0", PROMPT], 2, "--top-k has no effect with --temperature 0"),
+        (["--max-new-tokens", "0", PROMPT], 2, "expected a whole number above 0, got `0`"),
+        (["--model", "no/such/folder", PROMPT], 1, "`no/such/folder`: no such file or folder"),
+        (["--num-beams", "2", "--repetition-penalty", "x", PROMPT], 2, "got `x`"),
+    ],
+)
+def test_bad_calls_are_told(run: Run, arguments: list[str], status: int, message: str) -> None:
+    done = run("generate", *arguments, status=status)
+    assert message in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+    assert done.stdout == b""
+
+
+def test_an_empty_folder_is_told(run: Run, tmp_path: Path) -> None:
+    done = run("generate", "--model", str(tmp_path), PROMPT, status=1)
+    assert str(tmp_path) in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_input_that_is_no_text_is_told(run: Run) -> None:
+    done = run("generate", input=b"abc\xff", status=1)
+    assert "standard input: byte 3 is no valid UTF-8" in done.stderr.decode()

@@ -1,0 +1,234 @@
+"""What `generate` takes and refuses, and streams."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="generation needs torch")
+
+from llamatok import Tokenizer  # noqa: E402
+from llamatok.generation import (  # noqa: E402
+    GenerationConfig,
+    GenerationConfigError,
+    TextIteratorStreamer,
+    astream,
+    stream,
+    stream_tokens,
+)
+
+PROMPT = [12, 60, 33, 7, 44]
+
+
+class Letters:
+    """A tokenizer for a vocabulary of 64 tokens: each is two characters."""
+
+    def decode(self, ids: Any, *, skip_special_tokens: bool = False) -> str:
+        return "".join(f"{chr(97 + id // 8)}{chr(97 + id % 8)}" for id in ids)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_ids": [[1, 64]]}, r"id 64 is out of range: the model has 64 tokens"),
+        ({"input_ids": [[-1, 3]]}, r"id -1 is out of range"),
+        ({"input_ids": [[]]}, r"a prompt needs at least one token"),
+        ({"input_ids": [[1], [1, 2]]}, r"the rows differ in length; pad them on the left"),
+        ({"input_ids": torch.zeros((1, 2))}, r"expected whole numbers of shape \(rows, length\)"),
+        ({"inputs": [PROMPT], "input_ids": [PROMPT]}, r"are the same argument"),
+        (
+            {"input_ids": [PROMPT], "attention_mask": torch.ones((1, 3))},
+            r"`attention_mask`: expected the shape",
+        ),
+        ({"input_ids": [PROMPT], "attention_mask": torch.zeros((1, 5))}, r"a row has nothing but padding"),
+        ({"input_ids": [PROMPT], "max_length": 5}, r"`max_length` \(5\) leaves no room after a prompt of 5"),
+        ({"input_ids": [[3] * 129]}, r"the prompt has 129 tokens, the model was made for 128"),
+        ({"input_ids": [PROMPT], "stop_strings": "x"}, r"`stop_strings` needs the tokenizer"),
+        ({"input_ids": [PROMPT] * 2, "prompt_lookup_num_tokens": 2}, r"takes one prompt, got 2"),
+        ({"input_ids": [PROMPT], "seed": 1, "generator": torch.Generator()}, r"contradict each other"),
+        ({"inputs_embeds": torch.zeros((1, 32))}, r"`inputs_embeds`: expected the shape"),
+    ],
+)
+def test_bad_prompts_are_told(model: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.generate(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"max_new_token": 3}, r"did you mean `max_new_tokens`"),
+        (
+            {"num_beams": 2, "streamer": TextIteratorStreamer(Letters())},
+            r"`streamer` does not go with `num_beams`",
+        ),
+        (
+            {"compile": True, "use_cache": False},
+            r"has no effect with `use_cache=False`|needs `use_cache=True`",
+        ),
+        (
+            {"compile": True, "cache_implementation": "dynamic"},
+            r"`compile` needs `cache_implementation='static'`",
+        ),
+        ({"prompt_lookup_num_tokens": 2, "use_cache": False}, r"speculative decoding needs `use_cache=True`"),
+        ({"prompt_lookup_num_tokens": 2, "cache_implementation": "static"}, r"not a static one"),
+    ],
+)
+def test_contradictions_are_told(model: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(GenerationConfigError, match=message):
+        model.generate([PROMPT], **arguments)
+
+
+def test_a_list_a_row_and_a_batch_are_prompts(model: Any) -> None:
+    batch = model.generate(torch.tensor([PROMPT]), max_new_tokens=5)
+    assert batch.shape == (1, 10)
+    for prompt in (PROMPT, [PROMPT], torch.tensor(PROMPT)):
+        assert torch.equal(model.generate(prompt, max_new_tokens=5), batch)
+    assert torch.equal(model.generate(input_ids=[PROMPT], token_type_ids=None, max_new_tokens=5), batch)
+
+
+def test_padding_is_told_by_the_pad_token(model: Any) -> None:
+    alone = model.generate([PROMPT], max_new_tokens=8, eos_token_id=None)
+    padded = model.generate([[0, 0, *PROMPT], [3, 4, *PROMPT]], max_new_tokens=8, eos_token_id=None)
+    assert padded[0, 2:].tolist() == alone[0].tolist()
+
+
+def test_padding_on_the_right_warns(model: Any) -> None:
+    with pytest.warns(UserWarning, match="padded on the right"):
+        model.generate([[*PROMPT, 0]], max_new_tokens=2)
+
+
+def test_a_text_beyond_the_context_warns(model: Any) -> None:
+    with pytest.warns(UserWarning, match=r"may get 130 tokens long, the model was made for 128"):
+        model.generate([[3] * 125], max_new_tokens=5)
+
+
+def test_finished_rows_are_padded(model: Any) -> None:
+    free = model.generate([PROMPT, PROMPT[::-1]], max_new_tokens=20, eos_token_id=None)
+    end = int(free[0, 7])
+    assert end not in free[1, 5:].tolist()
+    ended = model.generate([PROMPT, PROMPT[::-1]], max_new_tokens=20, eos_token_id=end)
+    assert ended[0].tolist() == free[0, :8].tolist() + [0] * 17
+    assert torch.equal(ended[1], free[1])
+
+
+def test_custom_processors_and_criteria(model: Any) -> None:
+    def only_seven(ids: Any, scores: Any) -> Any:
+        return torch.full_like(scores, -torch.inf).index_fill(1, torch.tensor([7]), 0.0)
+
+    found = model.generate(
+        [PROMPT],
+        max_new_tokens=9,
+        logits_processor=[only_seven],
+        stopping_criteria=[lambda ids, scores: ids.shape[1] >= 8],
+    )
+    assert found.tolist() == [[*PROMPT, 7, 7, 7]]
+
+
+def test_stop_strings(model: Any) -> None:
+    free = model.generate([PROMPT], max_new_tokens=20, eos_token_id=None)[0].tolist()
+    text = Letters().decode(free[5:])
+    for stop in (text[6:10], text[7:9]):
+        found = model.generate(
+            [PROMPT], max_new_tokens=20, eos_token_id=None, stop_strings=stop, tokenizer=Letters()
+        )
+        written = Letters().decode(found[0, 5:].tolist())
+        at = text.index(stop) + len(stop)
+        assert written == text[: at + at % 2]
+
+
+def test_the_result_can_be_trained_on(model: Any) -> None:
+    found = model.generate([PROMPT], max_new_tokens=4)
+    model(found, labels=found).loss.backward()
+    model.zero_grad()
+
+
+def test_attentions_and_hidden_states(model: Any) -> None:
+    found = model.generate(
+        [PROMPT],
+        max_new_tokens=3,
+        return_dict_in_generate=True,
+        output_attentions=True,
+        output_hidden_states=True,
+    )
+    assert [step[0].shape for step in found.attentions] == [(1, 4, 5, 5), (1, 4, 1, 6), (1, 4, 1, 7)]
+    assert [len(step) for step in found.hidden_states] == [3, 3, 3]
+    assert set(found.keys()) == {"sequences", "attentions", "hidden_states", "past_key_values"}
+    assert found[0] is found.sequences
+
+
+def test_a_configuration_of_its_own(model: Any) -> None:
+    config = GenerationConfig(max_new_tokens=3, eos_token_id=None)
+    assert model.generate([PROMPT], config).shape == (1, 8)
+    assert model.generate([PROMPT], config, max_new_tokens=4).shape == (1, 9)
+    assert config.max_new_tokens == 3
+
+
+def test_streams_give_the_text(model: Any) -> None:
+    settings: dict[str, Any] = {"max_new_tokens": 12, "eos_token_id": None}
+    ids = model.generate([PROMPT], **settings)[0, 5:].tolist()
+    text = Letters().decode(ids)
+    assert [int(step) for step in stream_tokens(model, [PROMPT], **settings)] == ids
+    assert "".join(stream(model, Letters(), [PROMPT], **settings)) == text
+    lookup = stream(model, Letters(), [PROMPT], prompt_lookup_num_tokens=3, **settings)
+    assert "".join(lookup) == text
+
+    async def collect() -> str:
+        return "".join([part async for part in astream(model, Letters(), [PROMPT], **settings)])
+
+    assert asyncio.run(collect()) == text
+
+
+def test_a_stream_keeps_the_callers_mode_and_can_be_left(model: Any) -> None:
+    texts = stream(model, Letters(), [PROMPT], max_new_tokens=100, eos_token_id=None)
+    next(texts)
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    texts.close()  # type: ignore[attr-defined]
+
+
+def test_an_iterator_streamer_in_a_thread_can_be_cancelled(model: Any) -> None:
+    streamer = TextIteratorStreamer(Letters(), skip_prompt=True, timeout=60)
+    results: list[Any] = []
+    settings = {"streamer": streamer, "max_new_tokens": 120, "eos_token_id": None}
+    thread = threading.Thread(target=lambda: results.append(model.generate([PROMPT], **settings)))
+    thread.start()
+    first = next(streamer)
+    streamer.cancel()
+    rest = "".join(streamer)
+    thread.join()
+    assert Letters().decode(results[0][0, 5:].tolist()) == first + rest
+    assert results[0].shape[1] <= 125
+
+
+def test_the_embedded_tokenizer_streams_whole_characters() -> None:
+    tokenizer = Tokenizer.default()
+    text = "Grüße 🦙👩‍👩‍👧"
+    ids = tokenizer.encode(text)
+
+    class Parrot(torch.nn.Module):
+        """Says `text` after its prompt, whatever that is."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            from llamatok.models import LlamaConfig
+
+            self.config = LlamaConfig(vocab_size=tokenizer.vocab_size, num_hidden_layers=1)
+            self.device, self.dtype = torch.device("cpu"), torch.float32
+            self.said = 0
+
+        def forward(self, **inputs: Any) -> Any:
+            from types import SimpleNamespace
+
+            logits = torch.zeros((1, 1, tokenizer.vocab_size))
+            logits[..., ids[self.said]] = 1
+            self.said += 1
+            return SimpleNamespace(logits=logits)
+
+    parts = list(stream(Parrot(), tokenizer, [[1]], max_new_tokens=len(ids), eos_token_id=None))
+    assert "".join(parts).strip() == text
+    assert len(parts) > 3
+    assert not any("\ufffd" in part for part in parts)
