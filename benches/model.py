@@ -4,9 +4,9 @@
     python benches/model.py --output target/model     # model.md and model.json
     python benches/model.py --shapes 15M --rounds 20 --threads 2
 
-Both models read the same memory. Logits are compared before anything is timed; a shape where they differ by more than
-1e-5 of the greatest is reported and not timed. The two are timed in turn, and ratios are taken within a round: the
-median is given, with the lowest and the highest, which tell how much else the machine had to do.
+Both models read the same memory. Logits are compared before anything is timed; a shape where they differ by
+more than 1e-5 of the greatest is reported and not timed. The two are timed in turn, and ratios are taken
+within a round: the median is given, with the lowest and the highest, which tell how much else the machine had to do.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import platform
 import statistics
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,9 +130,8 @@ def measure(shape: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 def pair(shape: dict[str, int], *, fuse: bool) -> tuple[Any, Any]:
     """transformers' model and ours over the same weights."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import transformers
+    import transformers
+
     settings = {**shape, "vocab_size": VOCABULARY, "max_position_embeddings": 2048}
     with models.no_init_weights(), torch.device("meta"):
         ours = models.LlamaForCausalLM(models.LlamaConfig(**settings))
@@ -209,10 +207,10 @@ def markdown(record: dict[str, Any]) -> str:
     page = [
         "# The Llama model beside transformers",
         "",
-        f"{about['processor']}, {about['cores']} cores, {about['threads']} threads, load {about['load']:.1f}; "
-        f"torch {about['torch']}, transformers {about['transformers']}; float32, random weights, vocabulary "
-        f"{VOCABULARY}, projections {'joined' if record['fused'] else 'apart'}. Tokens a second: the median, and "
-        "the best round in brackets. Ratio: the median within rounds, and the lowest and the highest.",
+        f"{about['processor']}, {about['cores']} cores, {about['threads']} threads, load "
+        f"{about['load']:.1f}; torch {about['torch']}, transformers {about['transformers']}; float32, random weights, vocabulary "
+        f"{VOCABULARY}, {'joined' if record['fused'] else 'separate'} projections. Tokens a second: the "
+        "median, and the best round in brackets. Ratio: the median within rounds, and the lowest and the highest.",
         "",
         "| shape | what | transformers | llamatok | ratio | logits differ by |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
@@ -221,11 +219,16 @@ def markdown(record: dict[str, Any]) -> str:
         if "ratio" not in row:
             page.append(f"| {row['shape']} | not timed | | | | {row['difference']:.1e} |")
             continue
-        page.append(
-            f"| {row['shape']} | {row['what']} | {row['transformers']:.1f} ({row['transformers_best']:.1f}) "
-            f"| {row['llamatok']:.1f} ({row['llamatok_best']:.1f}) "
-            f"| {row['ratio']:.2f} ({row['ratios'][0]:.2f} to {row['ratios'][-1]:.2f}) | {row['difference']:.1e} |"
-        )
+        low, high = row["ratios"][0], row["ratios"][-1]
+        cells = [
+            row["shape"],
+            row["what"],
+            f"{row['transformers']:.1f} ({row['transformers_best']:.1f})",
+            f"{row['llamatok']:.1f} ({row['llamatok_best']:.1f})",
+            f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})",
+            f"{row['difference']:.1e}",
+        ]
+        page.append(f"| {' | '.join(cells)} |")
     return "\n".join(page) + "\n"
 
 
