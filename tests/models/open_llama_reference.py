@@ -1,4 +1,4 @@
-"""Records what transformers 4.31.0, the last version that can build Open-Llama, computes, into a file beside this.
+"""Records what transformers 4.31.0, the last version that can build Open-Llama, computes, beside this file.
 
 It runs in an environment of its own, with `transformers==4.31.0`, `tokenizers<0.14`, `numpy<2` and any torch:
 
@@ -64,7 +64,7 @@ def right_padded() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def measure(language_model: Callable[[], Any], classifier: Callable[[], Any]) -> dict[str, Any]:
-    """What is recorded, each of a model freshly made: in 4.31.0 the dynamic RoPE never forgets a long text."""
+    """What is recorded, each of a fresh model: in 4.31.0 the dynamic RoPE never forgets a long text."""
     found: dict[str, Any] = {}
     with torch.no_grad():
         for length in (5, 12):
