@@ -29,9 +29,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from llamatok.models import LlamaConfig, LlamaForCausalLM
 
 from llamatok import Tokenizer
+from llamatok.models import LlamaConfig, LlamaForCausalLM
 
 #: Pieces that stand for all that never occur.
 RAREST = 500

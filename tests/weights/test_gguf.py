@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from support.checkpoints import SHAPES, pairs_of
 
 torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")
@@ -105,11 +106,19 @@ def test_float_files_give_the_same_logits(reference, from_folder, tmp_path, ids,
     convert(tmp_path / "m.gguf", tmp_path / "out")
     loaded = from_folder(tmp_path / "out")
     assert torch.equal(loaded.logits(ids), model.logits(ids))
-    for name in ("rms_norm_eps", "max_position_embeddings", "num_key_value_heads", "head_dim", "bos_token_id"):
+    for name in (
+        "rms_norm_eps",
+        "max_position_embeddings",
+        "num_key_value_heads",
+        "head_dim",
+        "bos_token_id",
+    ):
         assert getattr(loaded.model.config, name) == pytest.approx(getattr(model.model.config, name)), name
 
 
-@pytest.mark.parametrize("kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q6_K"])
+@pytest.mark.parametrize(
+    "kind", ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q6_K"]
+)
 def test_every_type_is_decoded(reference, tmp_path, kind):
     model = reference(hidden_size=256, intermediate_size=256, num_hidden_layers=1)
     expected = write_gguf(tmp_path / "m.gguf", model, Type[kind])
@@ -127,7 +136,9 @@ def test_every_type_is_decoded(reference, tmp_path, kind):
 @pytest.mark.parametrize("kind", ["F16", "BF16"])
 def test_half_precision_stays_half_precision(reference, tmp_path, kind):
     write_gguf(tmp_path / "m.gguf", reference(), Type[kind])
-    assert open_checkpoint(tmp_path / "m.gguf").dtype() == {"F16": torch.float16, "BF16": torch.bfloat16}[kind]
+    assert (
+        open_checkpoint(tmp_path / "m.gguf").dtype() == {"F16": torch.float16, "BF16": torch.bfloat16}[kind]
+    )
 
 
 @pytest.mark.parametrize(

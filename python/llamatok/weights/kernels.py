@@ -79,10 +79,12 @@ class Fp16PackedLinear(LighterLinear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product, plus the bias."""
-        if x.dtype == torch.float32:
-            out: torch.Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
-            return out
-        return torch.ops.quantized.linear_dynamic_fp16(x.float(), self._packed).to(x.dtype)  # type: ignore[no-any-return]
+        if x.dim() < 2:
+            return self.forward(x[None])[0]
+        if x.dtype != torch.float32:
+            return self.forward(x.float()).to(x.dtype)
+        out: torch.Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        return out
 
 
 class Int8Linear(LighterLinear):
@@ -104,13 +106,18 @@ class Int8Linear(LighterLinear):
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if bias is None else bias.detach().float())
 
+    @classmethod
+    def refuses(cls, weight: torch.Tensor) -> str | None:
+        # With other numbers of inputs the kernel reads past the end of the rows, and crashes (torch 2.15).
+        return f"{weight.shape[1]} inputs are no multiple of 32" if weight.shape[1] % 32 else None
+
     def rounded(self, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return self.numbers[rows].float() * self.scale[rows].float()[:, None]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product, plus the bias."""
         flat = x.reshape(-1, self.in_features).to(torch.bfloat16)
-        out = torch.ops.aten._weight_int8pack_mm(flat, self.numbers, self.scale)
+        out: torch.Tensor = torch.ops.aten._weight_int8pack_mm(flat, self.numbers, self.scale)
         out = out.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
@@ -139,7 +146,9 @@ class Int4Linear(LighterLinear):
             numbers.reshape(self.out_features, -1).to(torch.int32), 1
         )
         self.register_buffer("packed", packed)
-        self.register_buffer("scales", torch.cat([scale, zero], dim=2).transpose(0, 1).contiguous().to(torch.bfloat16))
+        self.register_buffer(
+            "scales", torch.cat([scale, zero], dim=2).transpose(0, 1).contiguous().to(torch.bfloat16)
+        )
         self.register_buffer("bias", None if bias is None else bias.detach().float())
 
     @classmethod
@@ -159,7 +168,9 @@ class Int4Linear(LighterLinear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product, plus the bias."""
         flat = x.reshape(-1, self.in_features).to(torch.bfloat16)
-        out = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self.packed, self.group, self.scales)
+        out: torch.Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
+            flat, self.packed, self.group, self.scales
+        )
         out = out.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
