@@ -10,6 +10,7 @@ from llamatok._core import (
     UnsupportedModelError,
     __version__,
 )
+from llamatok.demo import demo_checkpoint
 
 __all__ = [
     "ModelFormatError",
@@ -20,4 +21,5 @@ __all__ = [
     "TokenizerError",
     "UnsupportedModelError",
     "__version__",
+    "demo_checkpoint",
 ]

@@ -86,13 +86,13 @@ def main():
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=count)
     mesh = dist.device_mesh.init_device_mesh("cpu", (count,))
     ids = torch.randint(3, 96, (4, 12), generator=torch.Generator().manual_seed(2))
+    share = len(ids) // count
     report = {}
     for name in ("untied", "tied"):
         report[f"{name}: tensor parallel"] = inference(folder / name, mesh, ids)
         report[f"{name}: tensor parallel training"] = training(
             folder / name, ids, lambda model, rows: (tensor_parallel(model, mesh), rows)
         )
-        share = len(ids) // count
         report[f"{name}: fsdp"] = training(
             folder / name,
             ids,

@@ -18,8 +18,8 @@ Type = gguf.GGMLQuantizationType
 
 
 def pack_k(values, kind):
-    """Blocks of Q4_K or Q6_K that hold `values` (multiples of 1/64 in reach) with simple scales, and what they
-    decode to. The package decodes these types but does not encode them."""
+    """Blocks of Q4_K or Q6_K that hold `values` (multiples of 1/64 in reach) with simple scales, and what
+    they decode to. The package decodes these types but does not encode them."""
     blocks = values.reshape(-1, 256)
     data, decoded = [], []
     for block in blocks:
@@ -220,7 +220,7 @@ def test_damaged_files_are_told(reference, tmp_path):
         for place in rng.integers(4, 600, 8):
             changed[place] = rng.integers(256)
         (tmp_path / "m.gguf").write_bytes(changed)
-        # What was hit may be a name or a number that is as good as another; nothing but a WeightsError is raised.
+        # What was hit may be a name or a number that is as good as another; or the error is told as ours.
         try:
             for lazy in open_checkpoint(tmp_path / "m.gguf").tensors.values():
                 lazy.read()

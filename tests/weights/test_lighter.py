@@ -1,4 +1,5 @@
-"""Lighter weights: near the model they were made from, checked before they are used, and plain where they fail."""
+"""Lighter weights: near the model they were made from, checked before they are used, and plain where
+they fail."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
     mesh = torch.distributed.device_mesh.init_device_mesh("cuda", (2,))
     model = tensor_parallel(LlamaForCausalLM.from_pretrained(folder), mesh)
 
-Both need torch 2.6. A model that was spread has DTensors for parameters; `gathered_state_dict` makes plain tensors of
-them again, for `save_pretrained(folder, state_dict=...)` on one process.
+Both need torch 2.6. A model that was spread has DTensors for parameters; `gathered_state_dict` makes plain
+tensors of them again, for `save_pretrained(folder, state_dict=...)` on one process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ try:
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-    from torch.distributed.tensor import Replicate, Shard
+    from torch.distributed.tensor import Replicate
     from torch.distributed.tensor.parallel import (
         ColwiseParallel,
         ParallelStyle,

@@ -5,6 +5,7 @@ read when asked for. Loading builds the model without memory and gives it one te
 converting and saving write one tensor after another. Needs the extra `torch`.
 """
 
+from llamatok.demo import demo_checkpoint
 from llamatok.weights.checkpoint import Checkpoint, LazyTensor
 from llamatok.weights.convert import convert, convert_meta
 from llamatok.weights.errors import WeightsError
@@ -19,6 +20,7 @@ __all__ = [
     "WeightsError",
     "convert",
     "convert_meta",
+    "demo_checkpoint",
     "format_of",
     "from_pretrained",
     "open_checkpoint",

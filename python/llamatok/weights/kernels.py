@@ -1,8 +1,8 @@
 """Linear layers over weights of fewer bits: how they store, how they multiply, and whether they may be used.
 
-Each kind names a kernel of torch and says what its weights are rounded to. A kind is chosen for a shape only after
-it has been compared with a product of its own rounded weights and timed against a plain layer: some of torch's
-quantized kernels are slow, or wrong, on one processor and good on the next.
+Each kind names a kernel of torch and says what its weights are rounded to. A kind is chosen for a shape
+only after it has been compared with a product of its own rounded weights and timed against a plain layer:
+some of torch's quantized kernels are slow, or wrong, on one processor and good on the next.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ CYCLED_BYTES = 16 << 20
 
 
 class LighterLinear(nn.Module):
-    """Takes the place of an `nn.Linear` for inference: (..., in_features) -> (..., out_features), in the dtype
-    of its input. `limit` is the largest error, as a share of the largest result, against a product with the
-    rounded weights; `rounding` is how far these may be from the weights themselves, as a share of their norm."""
+    """Takes the place of an `nn.Linear` for inference: (..., in_features) -> (..., out_features), in the
+    dtype of its input. `limit` is the largest error, as a share of the largest result, against a product
+    with the rounded weights; `rounding` is how far these may be from the weights themselves, as a share of
+    their norm."""
 
     limit: float = 0.0
     rounding: float = 0.0
@@ -88,7 +89,8 @@ class Fp16PackedLinear(LighterLinear):
 
 
 class Int8Linear(LighterLinear):
-    """Weights in int8 with a scale for each output, symmetric; activations rounded to bfloat16, sums in float32."""
+    """Weights in int8 with a scale for each output, symmetric; activations rounded to bfloat16, sums in
+    float32."""
 
     limit = 1e-2
     rounding = 0.1
@@ -123,8 +125,8 @@ class Int8Linear(LighterLinear):
 
 
 class Int4Linear(LighterLinear):
-    """Weights in 4 bits with a scale and a zero point for each group of inputs, asymmetric; activations rounded
-    to bfloat16 (torch's kernel for float32 is some 30 times slower), sums in float32."""
+    """Weights in 4 bits with a scale and a zero point for each group of inputs, asymmetric; activations
+    rounded to bfloat16 (torch's kernel for float32 is some 30 times slower), sums in float32."""
 
     limit = 1e-2
     rounding = 0.3

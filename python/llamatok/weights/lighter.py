@@ -4,8 +4,8 @@
     "int8"          a quarter; bfloat16 activations
     "int4"          about a sixth, with int8 for the head over the vocabulary; float32 activations
 
-Every kernel is checked when it is chosen (`llamatok.weights.kernels`): where it is wrong or slow, the layer stays
-plain, and one warning at the end tells which and why.
+Every kernel is checked when it is chosen (`llamatok.weights.kernels`): where it is wrong or slow, the layer
+stays plain, and one warning at the end tells which and why.
 """
 
 from __future__ import annotations
