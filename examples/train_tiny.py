@@ -22,6 +22,7 @@ import json
 import math
 import random
 import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -29,9 +30,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+import llamatok
+from llamatok import Tokenizer
 from llamatok.models import LlamaConfig, LlamaForCausalLM
 
-from llamatok import Tokenizer
+#: The model knows no roles: a chat is one text that it goes on with, a message a paragraph.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['content'] | trim + '\\n' }}{% endfor %}"
+)
 
 #: Pieces that stand for all that never occur.
 RAREST = 500
@@ -103,6 +110,7 @@ def main() -> None:
     print(f"held-out loss: {evaluate(model, held_out, arguments.length):.3f}", file=sys.stderr)
     whole = expand(model, used, tokenizer.vocab_size).to(torch.bfloat16)
     whole.save_pretrained(arguments.output)
+    write_tokenizer(Path(arguments.output), arguments)
     print(f"written: {arguments.output}", file=sys.stderr)
 
 
@@ -155,6 +163,36 @@ def expand(model: LlamaForCausalLM, used: torch.Tensor, vocab_size: int) -> Llam
     state["model.embed_tokens.weight"] = state["lm_head.weight"] = table
     whole.load_state_dict(state)
     return whole
+
+
+def write_tokenizer(folder: Path, arguments: argparse.Namespace) -> None:
+    """Puts beside the weights what `LlamaTokenizer`, `generate` and `llamatok chat` look for."""
+    model = Path(arguments.tokenizer or Path(llamatok.__file__).parent / "data" / "default.model")
+    if not (folder / "tokenizer.model").exists():
+        shutil.copyfile(model, folder / "tokenizer.model")
+    tokenizer = {
+        "tokenizer_class": "LlamaTokenizer",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "legacy": True,
+        "model_max_length": arguments.max_position_embeddings,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": CHAT_TEMPLATE,
+    }
+    generation = {
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "do_sample": True,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "repetition_penalty": 1.1,
+        "max_new_tokens": 100,
+    }
+    for name, values in (("tokenizer_config.json", tokenizer), ("generation_config.json", generation)):
+        (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -12,6 +12,7 @@ from llamatok._core import (
     UnsupportedModelError,
     __version__,
 )
+from llamatok.demo import demo_checkpoint
 
 if TYPE_CHECKING:
     from llamatok.generation.pipeline import pipeline
@@ -37,6 +38,7 @@ __all__ = [
     "TokenizerError",
     "UnsupportedModelError",
     "__version__",
+    "demo_checkpoint",
     "pipeline",
 ]
 

@@ -13,7 +13,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 def pairs_of(weight: Any, heads: int) -> Any:
-    """Hugging Face's order of query and key rows to Meta's, pair by pair: written out, as an oracle should be."""
+    """Hugging Face's order of query and key rows to Meta's, pair by pair: written out, as an oracle should
+    be."""
     width = weight.shape[0] // heads
     rows = []
     for head in range(heads):

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +94,12 @@ def from_folder() -> Callable[[Path], Reference]:
         return Reference(transformers.LlamaForCausalLM.from_pretrained(folder).eval())
 
     return from_folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny products are fastest on one thread, above all where other programs run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -271,7 +271,7 @@ def test_sizes(text, size):
 
 @pytest.mark.parametrize("text", ["", "five", "5", "-1GB", "0GB", 0])
 def test_sizes_that_are_none(text):
-    with pytest.raises(ValueError, match="size|room"):
+    with pytest.raises(ValueError, match=r"size|room"):
         parse_size(text)
 
 

@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+
 from support.checkpoints import SHAPES, pairs_of
 
 torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")

@@ -5,11 +5,13 @@ read when asked for. Loading builds the model without memory and gives it one te
 converting and saving write one tensor after another. Needs the extra `torch`.
 """
 
+from llamatok.demo import demo_checkpoint
 from llamatok.weights.checkpoint import Checkpoint, LazyTensor
 from llamatok.weights.convert import convert, convert_meta
 from llamatok.weights.errors import WeightsError
+from llamatok.weights.huggingface import parse_size
 from llamatok.weights.load import from_pretrained
-from llamatok.weights.open import open_checkpoint
+from llamatok.weights.open import format_of, open_checkpoint
 from llamatok.weights.save import save_pretrained
 
 __all__ = [
@@ -18,7 +20,10 @@ __all__ = [
     "WeightsError",
     "convert",
     "convert_meta",
+    "demo_checkpoint",
+    "format_of",
     "from_pretrained",
     "open_checkpoint",
+    "parse_size",
     "save_pretrained",
 ]

@@ -1,8 +1,8 @@
 """Linear layers over weights of fewer bits: how they store, how they multiply, and whether they may be used.
 
-Each kind names a kernel of torch and says what its weights are rounded to. A kind is chosen for a shape only after
-it has been compared with a product of its own rounded weights and timed against a plain layer: some of torch's
-quantized kernels are slow, or wrong, on one processor and good on the next.
+Each kind names a kernel of torch and says what its weights are rounded to. A kind is chosen for a shape
+only after it has been compared with a product of its own rounded weights and timed against a plain layer:
+some of torch's quantized kernels are slow, or wrong, on one processor and good on the next.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ CYCLED_BYTES = 16 << 20
 
 
 class LighterLinear(nn.Module):
-    """Takes the place of an `nn.Linear` for inference: (..., in_features) -> (..., out_features), in the dtype
-    of its input. `limit` is the largest error, as a share of the largest result, against a product with the
-    rounded weights; `rounding` is how far these may be from the weights themselves, as a share of their norm."""
+    """Takes the place of an `nn.Linear` for inference: (..., in_features) -> (..., out_features), in the
+    dtype of its input. `limit` is the largest error, as a share of the largest result, against a product
+    with the rounded weights; `rounding` is how far these may be from the weights themselves, as a share of
+    their norm."""
 
     limit: float = 0.0
     rounding: float = 0.0
@@ -79,14 +80,17 @@ class Fp16PackedLinear(LighterLinear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product, plus the bias."""
-        if x.dtype == torch.float32:
-            out: torch.Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
-            return out
-        return torch.ops.quantized.linear_dynamic_fp16(x.float(), self._packed).to(x.dtype)  # type: ignore[no-any-return]
+        if x.dim() < 2:
+            return self.forward(x[None])[0]
+        if x.dtype != torch.float32:
+            return self.forward(x.float()).to(x.dtype)
+        out: torch.Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self._packed)
+        return out
 
 
 class Int8Linear(LighterLinear):
-    """Weights in int8 with a scale for each output, symmetric; activations rounded to bfloat16, sums in float32."""
+    """Weights in int8 with a scale for each output, symmetric; activations rounded to bfloat16, sums in
+    float32."""
 
     limit = 1e-2
     rounding = 0.1
@@ -104,20 +108,25 @@ class Int8Linear(LighterLinear):
         self.register_buffer("scale", scale)
         self.register_buffer("bias", None if bias is None else bias.detach().float())
 
+    @classmethod
+    def refuses(cls, weight: torch.Tensor) -> str | None:
+        # With other numbers of inputs the kernel reads past the end of the rows, and crashes (torch 2.15).
+        return f"{weight.shape[1]} inputs are no multiple of 32" if weight.shape[1] % 32 else None
+
     def rounded(self, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return self.numbers[rows].float() * self.scale[rows].float()[:, None]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product, plus the bias."""
         flat = x.reshape(-1, self.in_features).to(torch.bfloat16)
-        out = torch.ops.aten._weight_int8pack_mm(flat, self.numbers, self.scale)
+        out: torch.Tensor = torch.ops.aten._weight_int8pack_mm(flat, self.numbers, self.scale)
         out = out.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
 
 class Int4Linear(LighterLinear):
-    """Weights in 4 bits with a scale and a zero point for each group of inputs, asymmetric; activations rounded
-    to bfloat16 (torch's kernel for float32 is some 30 times slower), sums in float32."""
+    """Weights in 4 bits with a scale and a zero point for each group of inputs, asymmetric; activations
+    rounded to bfloat16 (torch's kernel for float32 is some 30 times slower), sums in float32."""
 
     limit = 1e-2
     rounding = 0.3
@@ -139,7 +148,9 @@ class Int4Linear(LighterLinear):
             numbers.reshape(self.out_features, -1).to(torch.int32), 1
         )
         self.register_buffer("packed", packed)
-        self.register_buffer("scales", torch.cat([scale, zero], dim=2).transpose(0, 1).contiguous().to(torch.bfloat16))
+        self.register_buffer(
+            "scales", torch.cat([scale, zero], dim=2).transpose(0, 1).contiguous().to(torch.bfloat16)
+        )
         self.register_buffer("bias", None if bias is None else bias.detach().float())
 
     @classmethod
@@ -159,7 +170,9 @@ class Int4Linear(LighterLinear):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product, plus the bias."""
         flat = x.reshape(-1, self.in_features).to(torch.bfloat16)
-        out = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self.packed, self.group, self.scales)
+        out: torch.Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
+            flat, self.packed, self.group, self.scales
+        )
         out = out.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
         return out if self.bias is None else out + self.bias.to(out.dtype)
 

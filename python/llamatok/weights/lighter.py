@@ -4,8 +4,8 @@
     "int8"          a quarter; bfloat16 activations
     "int4"          about a sixth, with int8 for the head over the vocabulary; float32 activations
 
-Every kernel is checked when it is chosen (`llamatok.weights.kernels`): where it is wrong or slow, the layer stays
-plain, and one warning at the end tells which and why.
+Every kernel is checked when it is chosen (`llamatok.weights.kernels`): where it is wrong or slow, the layer
+stays plain, and one warning at the end tells which and why.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -51,7 +51,8 @@ class StoredEmbedding(nn.Embedding):
     """
 
     def __init__(self, table: torch.Tensor, padding_idx: int | None, dtype: torch.dtype) -> None:
-        super().__init__(*table.shape, padding_idx=padding_idx, device="meta")
+        rows, width = table.shape
+        super().__init__(rows, width, padding_idx=padding_idx, device="meta")
         del self._parameters["weight"]
         self.register_buffer("weight", table)
         self.result_dtype = dtype
@@ -170,7 +171,8 @@ class _Lightening:
     def _joined(self, parent: nn.Module, names: list[str]) -> list[str]:
         if not hasattr(parent, "joins"):
             return names
-        parent.fuse()
+        fuse: Callable[[], None] = parent.fuse  # type: ignore[assignment]
+        fuse()
         return [name for name, child in parent.named_children() if isinstance(child, nn.Linear)]
 
     def _kind(self, path: str) -> type[LighterLinear]:

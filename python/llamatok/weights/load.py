@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -40,6 +41,7 @@ def from_pretrained(
     token: str | bool | None = None,
     progress: bool | ProgressCallback | None = None,
     torch_dtype: torch.dtype | str | None = None,
+    device_map: Any = None,
     **config_overrides: Any,
 ) -> Model:
     """A model of `model_class` with the weights of `source`, in eval mode.
@@ -55,6 +57,7 @@ def from_pretrained(
         device: where the parameters go; the CPU where it is None. Parameters on the CPU in the stored dtype
             are private mappings of the file, read when first touched.
         weight_format: "fp16-packed", "int8" or "int4" for lighter weights; see `llamatok.weights.lighter`.
+            The other parameters and the activations are then float32, unless `dtype` says otherwise.
         strict: whether missing, unexpected and misshapen tensors are an error (all in one message). If
             False they are a warning, and such parameters keep their fresh values.
         revision, cache_dir, local_files_only, token: for the Hub, as in huggingface_hub.
@@ -66,6 +69,8 @@ def from_pretrained(
         WeightsError: nothing can be read at `source`, or the tensors are not those of the model.
         FileNotFoundError: `source` is neither a file nor the id of a repository.
     """
+    if device_map is not None:
+        device = _device_of(device_map)
     checkpoint = open_checkpoint(
         source, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
     )
@@ -76,7 +81,10 @@ def from_pretrained(
             raise WeightsError(f"the configuration of `{checkpoint.path}` is not usable: {error}") from None
     elif config_overrides:
         raise TypeError(f"given with config=, nothing can override it: {', '.join(sorted(config_overrides))}")
-    wanted = _wanted_dtype(torch_dtype if torch_dtype is not None else dtype, config, checkpoint)
+    given = torch_dtype if torch_dtype is not None else dtype
+    if weight_format is not None and given == "auto":
+        given = torch.float32
+    wanted = _wanted_dtype(given, config, checkpoint)
     config.dtype = wanted
     if hasattr(config, "name_or_path"):
         config.name_or_path = os.fspath(source)
@@ -106,14 +114,28 @@ def _wanted_dtype(dtype: torch.dtype | str | None, config: Any, checkpoint: Chec
     return found
 
 
+def _device_of(device_map: Any) -> torch.device | str:
+    if device_map == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device: torch.device | str | int | dict[str, Any] = device_map
+    if isinstance(device, dict) and list(device) == [""]:
+        device = device[""]
+    if isinstance(device, dict):
+        raise ValueError(
+            "device_map names one device for the whole model here;"
+            " llamatok.models.parallel splits a model over several"
+        )
+    return f"cuda:{device}" if isinstance(device, int) else device
+
+
 def _attach_generation_config(model: nn.Module, checkpoint: Checkpoint) -> None:
     if checkpoint.generation_config is None:
         return
     try:
-        from llamatok.generation import GenerationConfig
+        generation = importlib.import_module("llamatok.generation")
     except ImportError:
         return
-    model.generation_config = GenerationConfig.from_dict(checkpoint.generation_config)
+    model.generation_config = generation.GenerationConfig.from_dict(checkpoint.generation_config)
 
 
 # ------------------------------------------------------------------------------------ names and shapes

@@ -35,14 +35,12 @@ def open_checkpoint(
         FileNotFoundError: there is no such file, and the name cannot be a repository on the Hub.
     """
     path = Path(source)
-    if path.is_dir():
-        return _open_folder(path)
-    if path.is_file():
-        return _open_file(path)
+    if path.exists():
+        return _open_path(path)
     name = os.fspath(source)
     if not _REPOSITORY.fullmatch(name) or name.startswith((".", "/")):
         raise FileNotFoundError(2, "there is no such file or folder, and it is no name on the Hub", name)
-    return _open_folder(
+    return _open_path(
         Path(
             _from_hub(
                 name,
@@ -55,25 +53,45 @@ def open_checkpoint(
     )
 
 
-def _open_folder(path: Path) -> Checkpoint:
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The format of what is at `path`: "hf", "meta", "gguf" or "llama2c" (the last is all that is left).
+
+    Raises:
+        WeightsError: a folder holds no model, or a file is a part of one.
+    """
     from llamatok.weights import huggingface, meta
 
-    if huggingface.is_folder(path):
-        return huggingface.read_folder(path)
-    if meta.is_folder(path):
-        return meta.read_folder(path)
-    raise WeightsError(f"`{path}` holds no model: expected config.json (Hugging Face) or params.json (Meta)")
+    place = Path(path)
+    if place.is_dir():
+        if huggingface.is_folder(place):
+            return "hf"
+        if meta.is_folder(place):
+            return "meta"
+        raise WeightsError(
+            f"`{path}` holds no model: expected config.json (Hugging Face) or params.json (Meta)"
+        )
+    with place.open("rb") as file:
+        if file.read(4) == b"GGUF":
+            return "gguf"
+    if place.suffix in (".safetensors", ".pth", ".pt", ".json", ".index"):
+        raise WeightsError(f"`{path}` is one file of a checkpoint; give the folder that holds it")
+    return "llama2c"
 
 
-def _open_file(path: Path) -> Checkpoint:
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start == b"GGUF":
+def _open_path(path: Path) -> Checkpoint:
+    kind = format_of(path)
+    if kind == "hf":
+        from llamatok.weights.huggingface import read_folder as read_huggingface
+
+        return read_huggingface(path)
+    if kind == "meta":
+        from llamatok.weights.meta import read_folder as read_meta
+
+        return read_meta(path)
+    if kind == "gguf":
         from llamatok.weights.gguf import read_gguf
 
         return read_gguf(path)
-    if path.suffix in (".safetensors", ".pth", ".pt", ".json", ".index"):
-        raise WeightsError(f"`{path}` is one file of a checkpoint; give the folder that holds it")
     from llamatok.weights.llama2c import read_llama2c
 
     return read_llama2c(path)

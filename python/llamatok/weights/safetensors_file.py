@@ -141,4 +141,4 @@ class SafetensorsWriter:
                 f" {expected} was announced"
             )
         flat = tensor.detach().to("cpu").contiguous().reshape(-1).view(torch.uint8)
-        self._file.write(memoryview(flat.numpy()))
+        self._file.write(flat.numpy().data)

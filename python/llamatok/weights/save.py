@@ -38,6 +38,11 @@ def save_pretrained(
         raise WeightsError(
             f"a model whose weights are {lighter} cannot be saved; save the one it was loaded from"
         )
+    if state_dict is None and any(hasattr(tensor, "full_tensor") for tensor in model.parameters()):
+        raise WeightsError(
+            "a model that is spread over processes is saved by one of them:"
+            " pass state_dict=llamatok.models.parallel.gathered_state_dict(model), which all have to call"
+        )
     state = model.state_dict() if state_dict is None else state_dict
     tensors: dict[str, LazyTensor] = {}
     seen: dict[tuple[Any, ...], str] = {}
@@ -45,7 +50,7 @@ def save_pretrained(
         identity = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor.device)
         if tensor.numel() and seen.setdefault(identity, name) != name:
             continue
-        tensors[name] = LazyTensor(tuple(tensor.shape), tensor.dtype, lambda tensor=tensor: tensor)
+        tensors[name] = _lazy(tensor)
     generation = getattr(model, "generation_config", None)
     write_folder(
         folder,
@@ -55,6 +60,10 @@ def save_pretrained(
         max_shard_size=max_shard_size,
         progress=progress,
     )
+
+
+def _lazy(tensor: torch.Tensor) -> LazyTensor:
+    return LazyTensor(tuple(tensor.shape), tensor.dtype, lambda: tensor)
 
 
 def _config_of(model: nn.Module, tensors: Mapping[str, LazyTensor]) -> dict[str, Any]:
