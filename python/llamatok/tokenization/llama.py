@@ -420,7 +420,7 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
     # Copies
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {**self.__dict__, "_pipeline": None}
+        state = {**self.__dict__, "_pipeline": None, "_prefixless": None}
         if self._slow() and self._model_data is not None:
             # The model's bytes are in the state already.
             state["_core"] = None

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llamatok._core import Pipeline
+from llamatok.tokenization import tokenizer_json
 from llamatok.tokenization.batch_encoding import BatchEncoding
 from llamatok.tokenization.encoding import Encodings, Padding
 from llamatok.tokenization.log import logger
@@ -28,6 +30,18 @@ class EncodingTexts(Preparing):
     split_special_tokens: bool
     _dropout: float | None
     _random: random.Random | None
+
+    _prefixless: Pipeline | None = None
+
+    def _without_prefix_space(self) -> Pipeline:
+        """The pipeline without added tokens that puts no prefix space before a text."""
+        if self._prefixless is None:
+            if self._slow():
+                self._prefixless = self._core.with_settings(legacy=False, add_prefix_space=False)
+            else:
+                data = tokenizer_json.with_prefix_space(self._core.to_json(), False, False)
+                self._prefixless = Pipeline.from_tokenizer_json(data).with_added_tokens([])
+        return self._prefixless
 
     # One row, several rows
 
