@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llamatok.corpus.errors import CorpusError
+from llamatok.corpus.inputs import as_list
 from llamatok.corpus.local import default_workers, token_blocks
 from llamatok.corpus.progress import Progress, progress_for
 from llamatok.corpus.report import Report
@@ -112,7 +113,9 @@ def tokenize(
         raise CorpusError(f"workers must be at least 1: {count}")
     worker = Worker(source, settings)
     view = progress if isinstance(progress, Progress) else progress_for(progress)
-    run = Run(inputs, os.fspath(output), source, settings, resume, overwrite, checkpoint_seconds, view)
+    run = Run(
+        as_list(inputs), os.fspath(output), source, settings, resume, overwrite, checkpoint_seconds, view
+    )
     with run:
         if run.report is None:
             run.consume(token_blocks(run.plan, worker, run.skip, count))

@@ -14,7 +14,7 @@ import pyarrow as pa
 from llamatok.corpus.compression import compression_of, decompressed
 from llamatok.corpus.errors import CorpusError, MissingInputError
 
-__all__ = ["Input", "list_inputs"]
+__all__ = ["Input", "arguments_of", "as_list", "dataset_inputs", "list_inputs"]
 
 #: The kind of input that a name's ending tells, its compression's ending taken off.
 SUFFIXES = {
@@ -108,16 +108,32 @@ class Input:
         }  # fmt: skip
 
 
-def list_inputs(inputs: Any, kind: str = "auto") -> list[Input]:
+def as_list(inputs: Any) -> list[Any]:
+    """The arguments, where several were given or one. Raises `CorpusError`."""
+    if isinstance(inputs, (str, os.PathLike)) or _is_dataset(inputs):
+        return [inputs]
+    if not isinstance(inputs, Iterable):
+        raise CorpusError(f"inputs must be paths, URLs or datasets, not {type(inputs).__name__}")
+    return list(inputs)
+
+
+def arguments_of(inputs: list[Any]) -> list[str]:
+    """The arguments as text, to tell whether a run is the same."""
+    return [_dataset_input(item).path if _is_dataset(item) else os.fspath(item) for item in inputs]
+
+
+def dataset_inputs(inputs: list[Any]) -> dict[str, Input]:
+    """The inputs that are datasets, by their paths."""
+    found = [_dataset_input(item) for item in inputs if _is_dataset(item)]
+    return {item.path: item for item in found}
+
+
+def list_inputs(inputs: list[Any], kind: str = "auto") -> list[Input]:
     """All inputs that `inputs` names, each once: in the order of the arguments, sorted within each.
 
     A folder gives the files under it whose endings are known (all files where `kind` is given), but no hidden
     ones. Raises `CorpusError` where an argument gives none.
     """
-    if isinstance(inputs, (str, os.PathLike)) or _is_dataset(inputs):
-        inputs = [inputs]
-    if not isinstance(inputs, Iterable):
-        raise CorpusError(f"inputs must be paths, URLs or datasets, not {type(inputs).__name__}")
     found: dict[str, Input] = {}
     for argument in inputs:
         if _is_dataset(argument):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +12,13 @@ import pyarrow as pa
 import llamatok
 from llamatok.corpus.documents import Unit
 from llamatok.corpus.errors import CorpusError, InputChangedError, OutputError
-from llamatok.corpus.inputs import DATASET, Input, list_inputs
+from llamatok.corpus.inputs import DATASET, Input, arguments_of, dataset_inputs, list_inputs
 from llamatok.corpus.settings import Settings
 from llamatok.corpus.shuffle import bucket_count
 from llamatok.corpus.sources import json_fields, split_input
 from llamatok.corpus.work import TokenizerSource
 
-__all__ = ["Plan", "arguments_of"]
+__all__ = ["Plan"]
 
 #: Bytes of text in a byte of compressed input, and bytes of tokens in a byte of text: rough, for the number of
 #: buckets of a shuffle only.
@@ -28,13 +27,6 @@ TOKENS_PER_TEXT_BYTE = 0.6
 
 #: Inputs of these kinds are divided by what their contents say, so nothing of a changed one can be trusted.
 DIVIDED_INSIDE = ("parquet", "arrow", DATASET)
-
-
-def arguments_of(inputs: Any) -> list[str]:
-    """The inputs as they were given, as text, to tell whether a run is the same."""
-    if isinstance(inputs, (str, bytes)) or not isinstance(inputs, Iterable) or hasattr(inputs, "features"):
-        inputs = [inputs]
-    return [f"dataset:{item._fingerprint}" if hasattr(item, "_fingerprint") else str(item) for item in inputs]
 
 
 @dataclass
@@ -52,15 +44,8 @@ class Plan:
     buckets: int
 
     @classmethod
-    def make(cls, inputs: Any, settings: Settings, source: TokenizerSource) -> Plan:
+    def make(cls, inputs: list[Any], settings: Settings, source: TokenizerSource) -> Plan:
         """Lists the inputs and divides them. Raises `CorpusError`."""
-        inputs = (
-            list(inputs)
-            if isinstance(inputs, Iterable)
-            and not isinstance(inputs, str)
-            and not hasattr(inputs, "features")
-            else inputs
-        )
         found = list_inputs(inputs, settings.kind)
         if settings.separator is not None and not any(item.kind == "text" for item in found):
             raise CorpusError("separator is for plain text, and no input is that")
@@ -99,10 +84,10 @@ class Plan:
         return json.dumps(values).encode()
 
     @classmethod
-    def from_json(cls, content: bytes, inputs: Any) -> Plan:
+    def from_json(cls, content: bytes, inputs: list[Any]) -> Plan:
         """A plan that was kept; datasets are taken from `inputs`."""
         values = json.loads(content)
-        datasets = {item.path: item for item in _datasets(inputs)}
+        datasets = dataset_inputs(inputs)
         schema = values["schema"]
         return cls(
             values["arguments"],
@@ -116,7 +101,7 @@ class Plan:
             values["buckets"],
         )
 
-    def check_same(self, inputs: Any, settings: Settings, source: TokenizerSource, output: str) -> None:
+    def check_same(self, inputs: list[Any], settings: Settings, source: TokenizerSource, output: str) -> None:
         """Raises `OutputError` unless the run that is asked for is the one that was planned."""
         given, planned = settings.to_json(), self.settings.to_json()
         differing = [
@@ -155,12 +140,3 @@ class Plan:
                     f"`{item.path}` has {size} bytes, but had {item.size} when the run began",
                     "put the old one back and resume, or start anew with --overwrite",
                 )
-
-
-def _datasets(inputs: Any) -> list[Input]:
-    if hasattr(inputs, "features"):
-        inputs = [inputs]
-    if isinstance(inputs, str) or not isinstance(inputs, Iterable):
-        return []
-    chosen = [item for item in inputs if hasattr(item, "_fingerprint")]
-    return list_inputs(chosen) if chosen else []

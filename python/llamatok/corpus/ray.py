@@ -20,6 +20,7 @@ from llamatok.corpus.documents import TokenBlock
 from llamatok.corpus.errors import CorpusError
 from llamatok.corpus.local import raw_blocks
 from llamatok.corpus.plan import Plan
+from llamatok.corpus.inputs import as_list
 from llamatok.corpus.progress import Progress, progress_for
 from llamatok.corpus.report import Report
 from llamatok.corpus.run import Run, Skip
@@ -76,7 +77,7 @@ def tokenize(
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
     count = workers or max(1, int(ray.cluster_resources().get("CPU", 1) / cpus_per_worker))
     view = progress if isinstance(progress, Progress) else progress_for(progress)
-    run = Run(inputs, os.fspath(output), source, chosen, resume, overwrite, checkpoint_seconds, view)
+    run = Run(as_list(inputs), os.fspath(output), source, chosen, resume, overwrite, checkpoint_seconds, view)
     with run:
         if run.report is None:
             run.consume(_token_blocks(run.plan, source, run.skip, count, cpus_per_worker))

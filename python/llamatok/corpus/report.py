@@ -9,6 +9,7 @@ from typing import Any
 
 import llamatok
 from llamatok.corpus.errors import OutputError
+from llamatok.corpus.inputs import arguments_of
 from llamatok.corpus.settings import Settings
 from llamatok.corpus.work import TokenizerSource
 
@@ -78,8 +79,6 @@ class Report:
 
 def read_report(output: str, inputs: Any, settings: Settings, source: TokenizerSource, shown: str) -> Report:
     """The report of a finished run, if it is the one that is asked for. Raises `OutputError` where it is not."""
-    from llamatok.corpus.plan import arguments_of
-
     try:
         with open(os.path.join(output, "manifest.json"), "rb") as file:
             manifest = json.load(file)

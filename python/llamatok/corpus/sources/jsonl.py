@@ -22,7 +22,7 @@ from llamatok.corpus.sources.utf8 import first_fault, valid_utf8
 
 __all__ = ["JsonBlock"]
 
-LINE_BREAK = 10
+LINE_BREAK, CARRIAGE_RETURN, OPENING, CLOSING = b"\n\r{}"
 BLANK = b" \t\r\n"
 
 
@@ -50,13 +50,11 @@ class JsonBlock:
         table = None
         if valid_utf8(self.content):
             table = _read(self.content, schema, _unexpected(settings))
-        places: _Lines | None = None
+        places = _Lines(self.content, data, is_break)
         rejects: list[Reject] = []
         dropped = 0
-        if table is None or table.num_rows != lines:
-            places = _Lines(self.content, data, is_break)
-            if table is None or table.num_rows != len(places):
-                table, places, rejects, dropped = _Careful(places, schema, settings).read()
+        if table is None or not places.has_one_row_each(table, 0, len(places)):
+            table, places, rejects, dropped = _Careful(places, schema, settings).read()
         texts = text_column(table, settings.text_key)
         parsed = Parsed(texts, lines=lines, rejects=rejects, dropped_fields=dropped)
         if settings.id_key is not None:
@@ -64,7 +62,7 @@ class JsonBlock:
         if settings.keeps_columns:
             parsed.columns = without_text(table, settings)
         if texts.null_count:
-            self._reject_nulls(parsed, places or _Lines(self.content, data, is_break, blank=True), settings)
+            self._reject_nulls(parsed, places, settings)
         return parsed
 
     def _reject_nulls(self, parsed: Parsed, places: _Lines, settings: Settings) -> None:
@@ -80,31 +78,33 @@ class JsonBlock:
 
 
 class _Lines:
-    """Where the lines of a block are, those with nothing in them left out unless `blank`."""
+    """Where the lines of a block are, empty ones left out."""
 
     def __init__(
-        self,
-        content: memoryview,
-        data: npt.NDArray[np.uint8],
-        is_break: npt.NDArray[np.bool_],
-        blank: bool = False,
+        self, content: memoryview, data: npt.NDArray[np.uint8], is_break: npt.NDArray[np.bool_]
     ) -> None:
         breaks = np.flatnonzero(is_break)
         starts = np.concatenate(([0], breaks + 1))
         ends = np.concatenate((breaks, [len(data)]))
-        if starts[-1] == len(data):
-            starts, ends = starts[:-1], ends[:-1]
-        numbers = np.arange(len(starts))
-        if not blank:
-            sizes = ends - starts
-            full = (sizes > 1) | (
-                (sizes == 1) & ~np.isin(data[np.minimum(starts, len(data) - 1)], (9, 13, 32))
-            )
-            starts, ends, numbers = starts[full], ends[full], numbers[full]
+        # A carriage return belongs to the break.
+        last = data[np.maximum(ends - 1, 0)] if len(data) else np.zeros(1, np.uint8)
+        ends = ends - ((last == CARRIAGE_RETURN) & (ends > starts))
+        numbers = np.flatnonzero(ends > starts)
         self.content = content
-        self.starts = starts
-        self.ends = ends
+        self.starts = starts[numbers]
+        self.ends = ends[numbers]
         self.numbers = numbers
+        self.braced = (data[self.starts] == OPENING) & (data[self.ends - 1] == CLOSING)
+
+    def has_one_row_each(self, table: pa.Table, low: int, high: int) -> bool:
+        """Whether each of the lines from `low` to `high`, which Arrow has read as `table`, gave one row.
+
+        Arrow does not ask that values be apart by line breaks. If every line begins with `{` and ends with `}`,
+        then no value goes over a break: inside a value, the one is never followed by the other, and a string
+        has no raw line break. So each line holds one whole value or more; and if there are as many rows as
+        lines, then one.
+        """
+        return bool(table.num_rows == high - low and self.braced[low:high].all())
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -122,7 +122,7 @@ class _Lines:
         some = object.__new__(_Lines)
         some.content = self.content
         some.starts, some.ends = self.starts[indices], self.ends[indices]
-        some.numbers = self.numbers[indices]
+        some.numbers, some.braced = self.numbers[indices], self.braced[indices]
         return some
 
 
@@ -166,7 +166,7 @@ class _Careful:
                 continue
             content = self.places.between(low, high)
             table = _read(content, self.schema, _unexpected(self.settings)) if valid_utf8(content) else None
-            if table is not None and table.num_rows == high - low:
+            if table is not None and self.places.has_one_row_each(table, low, high):
                 self._accept(table, range(low, high))
                 continue
             middle = (low + high) // 2
