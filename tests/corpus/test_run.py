@@ -304,6 +304,7 @@ def test_seen_hashes_against_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             length = seen.length
             seen.close()
             seen = dedup.SeenHashes(str(tmp_path), length)
+    seen.close()
     assert any(path.name.startswith("seen-") for path in tmp_path.iterdir())
     assert length == 16 * len(known)
 

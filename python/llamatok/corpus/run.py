@@ -82,7 +82,7 @@ class Run:
 
     def __init__(
         self,
-        inputs: Any,
+        inputs: list[Any],
         output: str,
         source: TokenizerSource,
         settings: Settings,
@@ -101,15 +101,19 @@ class Run:
         self._lock: Any = None
         self._journals: dict[str, AppendFile] = {}
         self._assembler: Assembler | None = None
-        self._in_block = False
+        self._in_step = False
         self._shown = output
-        if overwrite:
-            self._clear()
-        self._begin(inputs, resume)
+        try:
+            if overwrite:
+                self._clear()
+            self._begin(inputs, resume, overwrite)
+        except BaseException:
+            self._release()
+            raise
 
     # Beginning and resuming.
 
-    def _begin(self, inputs: Any, resume: bool) -> None:
+    def _begin(self, inputs: list[Any], resume: bool, overwrite: bool) -> None:
         plan_path = os.path.join(self.state_folder, "plan.json")
         if os.path.exists(plan_path):
             if not resume:
@@ -127,7 +131,8 @@ class Run:
         if os.path.exists(manifest) and resume:
             self.report = read_report(self.output, inputs, self.settings, self.source, self._shown)
             return
-        if os.path.isdir(self.output) and any(name != STATE for name in os.listdir(self.output)):
+        taken = os.path.isdir(self.output) and any(name != STATE for name in os.listdir(self.output))
+        if taken and not overwrite:
             raise OutputError(
                 f"the output folder is not empty: `{self._shown}`", "name a new one, or pass --overwrite"
             )
@@ -235,23 +240,28 @@ class Run:
             if self._assembler is not None:
                 if (
                     error is not None
-                    and not self._in_block
+                    and not self._in_step
                     and self.phase == READ
                     and not isinstance(error, OutputError)
                 ):
                     # Between two blocks, the state is whole: save the work since the last checkpoint.
                     with contextlib.suppress(OutputError, OSError):
                         self._commit()
-                self._assembler.close()
-            for journal in self._journals.values():
-                journal.close()
         finally:
+            self._release()
             self.progress.end()
-            if self._lock is not None:
-                self._lock.close()
-                self._lock = None
             if self.report is not None and error is None and os.path.isdir(self.state_folder):
                 shutil.rmtree(self.state_folder, ignore_errors=True)
+
+    def _release(self) -> None:
+        """Closes all files."""
+        if self._assembler is not None:
+            self._assembler.close()
+        for journal in self._journals.values():
+            journal.close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     # Going on.
 
@@ -262,12 +272,12 @@ class Run:
             with contextlib.closing(blocks):
                 for block in blocks:
                     self._apply(block)
-            self._in_block = True
+            self._in_step = True
             self._end_inputs(len(self.plan.inputs))
-            self._in_block = False
+            self._in_step = False
             self.position = {**self.position, "unit": len(self.plan.units), "block": 0, "place": [0, 0, 0]}
             self._commit(PLACE if self.settings.shuffle else FINISH)
-        self._in_block = True  # from here on, only whole steps are committed
+        self._in_step = True  # from here on, only whole steps are committed
         if self.phase == PLACE:
             for place in self.assembler.shuffled(*self.position["place"]):
                 self.position["place"] = place
@@ -305,7 +315,7 @@ class Run:
                 f"{_place(item, base + first.line)}: {first.reason}",
                 "without --strict, such documents go to the reject file; the run can be resumed",
             )
-        self._in_block = True
+        self._in_step = True
         if unit.input != position["input"]:
             self._end_inputs(unit.input)
         self._write_rejects(block, item)
@@ -315,7 +325,7 @@ class Run:
         position["lines"] += block.lines
         chain = position["chain"] if block.unit == position["unit"] and block.index else 0
         position.update(unit=block.unit, block=block.index + 1, chain=chained(chain, block.signature))
-        self._in_block = False
+        self._in_step = False
         self.progress.update(block.unit, self.plan.units, block.stored, self.totals)
         self._commit_if_due()
 
@@ -360,6 +370,8 @@ class Run:
 
     def _commit(self, phase: str | None = None) -> None:
         """Makes all that was done up to now last, and gives finished shards their names."""
+        # Broken off in the middle, this must not be done again: the journals would hold records twice.
+        whole, self._in_step = not self._in_step, True
         now = time.monotonic()
         self.totals.elapsed += now - self._started
         self._started = now
@@ -387,6 +399,7 @@ class Run:
             self._remove_spools(shard.split, shard.number)
         self.assembler.finished.clear()
         self._checkpointed = time.monotonic()
+        self._in_step = not whole
 
     def _rename(self, renames: list[list[str]]) -> None:
         for temporary, name in renames:
