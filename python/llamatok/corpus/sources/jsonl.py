@@ -6,6 +6,7 @@ are accepted are those that Arrow accepts alone, so what is accepted depends on 
 
 from __future__ import annotations
 
+import codecs
 import json
 from dataclasses import dataclass
 
@@ -47,14 +48,8 @@ class JsonBlock:
         is_break = data == LINE_BREAK
         lines = int(np.count_nonzero(is_break)) + int(len(data) > 0 and data[-1] != LINE_BREAK)
         schema = self.schema or json_schema(settings)
-        table = None
-        if valid_utf8(self.content):
-            table = _read(self.content, schema, _unexpected(settings))
         places = _Lines(self.content, data, is_break)
-        rejects: list[Reject] = []
-        dropped = 0
-        if table is None or not places.has_one_row_each(table, 0, len(places)):
-            table, places, rejects, dropped = _Careful(places, schema, settings).read()
+        table, places, rejects, dropped = _Careful(places, schema, settings).read()
         texts = text_column(table, settings.text_key)
         parsed = Parsed(texts, lines=lines, rejects=rejects, dropped_fields=dropped)
         if settings.id_key is not None:
@@ -95,16 +90,27 @@ class _Lines:
         self.ends = ends[numbers]
         self.numbers = numbers
         self.braced = (data[self.starts] == OPENING) & (data[self.ends - 1] == CLOSING)
+        for index in np.flatnonzero(~self.braced).tolist():
+            self._strip(index)
 
-    def has_one_row_each(self, table: pa.Table, low: int, high: int) -> bool:
-        """Whether each of the lines from `low` to `high`, which Arrow has read as `table`, gave one row.
+    def _strip(self, index: int) -> None:
+        """Takes white space, and a byte-order mark at the beginning of the block, off a line."""
+        line = self.line(index)
+        start = len(line) - len(line.removeprefix(codecs.BOM_UTF8).lstrip(BLANK))
+        stripped = line[start:].rstrip(BLANK)
+        self.starts[index] += start
+        self.ends[index] = self.starts[index] + len(stripped)
+        self.braced[index] = stripped.startswith(b"{") and stripped.endswith(b"}")
 
-        Arrow does not ask that values be apart by line breaks. If every line begins with `{` and ends with `}`,
-        then no value goes over a break: inside a value, the one is never followed by the other, and a string
-        has no raw line break. So each line holds one whole value or more; and if there are as many rows as
-        lines, then one.
+    def are_braced(self, low: int, high: int) -> bool:
+        """Whether each of the lines begins with `{` and ends with `}`.
+
+        Only such lines go to Arrow, which does not ask that values be apart by line breaks, and which ends the
+        process where the first value is a bare `null` (apache/arrow issue 47409). In such lines, no value goes
+        over a break: inside a value, a `}` is never followed by a `{`, and a string has no raw line break. So
+        each line holds one whole value or more; and if there are as many rows as lines, then one.
         """
-        return bool(table.num_rows == high - low and self.braced[low:high].all())
+        return bool(self.braced[low:high].all())
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -134,11 +140,14 @@ def _unexpected(settings: Settings) -> str:
 def _read(content: memoryview | bytes, schema: pa.Schema, unexpected: str) -> pa.Table | None:
     """The rows of `content`, or None where Arrow refuses it."""
     try:
-        return pj.read_json(
+        table = pj.read_json(
             pa.BufferReader(content),
             read_options=pj.ReadOptions(use_threads=False, block_size=len(content) + 1),
             parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior=unexpected),
         ).select(schema.names)
+        # Lists with nulls in them have come out broken (apache/arrow issue 51305).
+        table.validate()
+        return table
     except (pa.ArrowInvalid, UnicodeDecodeError):
         return None
 
@@ -157,16 +166,15 @@ class _Careful:
 
     def read(self) -> tuple[pa.Table, _Lines, list[Reject], int]:
         """The rows, the lines they come from, the rejects, and how many lines lost a field."""
-        # Depth first and from left to right, so that rows stay in order.
+        # Depth first and from left to right, so that rows stay in order. Mostly, the first try is the last.
         stack = [(0, len(self.places))] if len(self.places) else []
         while stack:
             low, high = stack.pop()
             if high - low == 1:
                 self._line(low)
                 continue
-            content = self.places.between(low, high)
-            table = _read(content, self.schema, _unexpected(self.settings)) if valid_utf8(content) else None
-            if table is not None and self.places.has_one_row_each(table, low, high):
+            table = self._read(self.places.between(low, high)) if self.places.are_braced(low, high) else None
+            if table is not None and table.num_rows == high - low:
                 self._accept(table, range(low, high))
                 continue
             middle = (low + high) // 2
@@ -175,16 +183,20 @@ class _Careful:
         rows = np.concatenate([np.arange(r.start, r.stop) for r in self.accepted] or [np.zeros(0, np.int64)])
         return table, self.places.only(rows), self.rejects, self.dropped
 
+    def _read(self, content: memoryview) -> pa.Table | None:
+        return _read(content, self.schema, _unexpected(self.settings)) if valid_utf8(content) else None
+
     def _line(self, index: int) -> None:
         line = self.places.line(index)
-        if not line.strip(BLANK):
+        if not line:
             return
         fault = first_fault(line)
         if fault is not None and self.settings.invalid_utf8 == "replace":
             line, fault = line.decode("utf-8", "replace").encode(), None
         if fault is None:
-            table = _read(line, self.schema, _unexpected(self.settings))
-            if table is None:
+            braced = self.places.are_braced(index, index + 1)
+            table = _read(line, self.schema, _unexpected(self.settings)) if braced else None
+            if table is None and braced:
                 table = _read(line, self.schema, "ignore")
                 self.dropped += table is not None
             if table is not None and table.num_rows == 1:

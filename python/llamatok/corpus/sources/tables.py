@@ -128,13 +128,16 @@ def _blocks(tables: Iterable[tuple[Any, int]], item: Input, settings: Settings) 
                 yield TableBlock(part, item.path, settings.text_key, stored)
 
 
-def _wanted(schema: pa.Schema, settings: Settings) -> list[str] | None:
-    """The columns to read, or None for all."""
+def _wanted(schema: pa.Schema, settings: Settings, item: Input) -> list[str] | None:
+    """The columns to read, or None for all. Raises `CorpusError` where one is missing."""
     if settings.keeps_columns and settings.columns is None:
         return None
     names = [settings.text_key, *([settings.id_key] if settings.id_key is not None else [])]
     if settings.keeps_columns:
         names += settings.columns or ()
+    for name in names:
+        if name not in schema.names and name.split(".")[0] not in schema.names:
+            raise missing_column(item.path, name, schema.names)
     return list(dict.fromkeys(name if name in schema.names else name.split(".")[0] for name in names))
 
 
@@ -174,7 +177,7 @@ def _damaged(item: Input, name: str, error: Exception) -> Exception:
 def read_parquet(item: Input, start: int, stop: int, settings: Settings) -> Iterator[RawBlock]:
     """The blocks of row groups `start` to `stop`."""
     file = _parquet(item)
-    wanted = _wanted(file.schema_arrow, settings)
+    wanted = _wanted(file.schema_arrow, settings, item)
     try:
         yield from _blocks(_row_groups(file, start, stop, wanted, settings), item, settings)
     except (pa.ArrowInvalid, OSError) as error:
@@ -230,21 +233,16 @@ def read_arrow(item: Input, start: int, stop: int | None, settings: Settings) ->
     reader = _arrow(item)
     share = (item.size or 0) // max(1, (stop or 1) - start)
     batches: Iterable[Any] = reader if stop is None else map(reader.get_batch, range(start, stop))
-    wanted = _wanted(reader.schema, settings)
+    wanted = _wanted(reader.schema, settings, item)
     try:
-        tables = ((_selected(batch, wanted, item), share) for batch in batches)
+        tables = ((_selected(batch, wanted), share) for batch in batches)
         yield from _blocks(tables, item, settings)
     except (pa.ArrowInvalid, OSError) as error:
         raise _damaged(item, "Arrow", error) from error
 
 
-def _selected(batch: Any, wanted: list[str] | None, item: Input) -> Any:
-    if wanted is None:
-        return batch
-    for name in wanted:
-        if name not in batch.schema.names:
-            raise missing_column(item.path, name, batch.schema.names)
-    return batch.select(wanted)
+def _selected(batch: Any, wanted: list[str] | None) -> Any:
+    return batch if wanted is None else batch.select(wanted)
 
 
 def dataset_parts(item: Input) -> list[Part]:
@@ -264,12 +262,12 @@ def read_dataset(item: Input, start: int, stop: int, settings: Settings) -> Iter
             f"the run reads a dataset of Python: `{item.path}`", "resume it with llamatok.corpus.tokenize"
         )
     dataset = item.dataset.with_format("arrow")
-    wanted = _wanted(dataset.features.arrow_schema, settings)
+    wanted = _wanted(dataset.features.arrow_schema, settings, item)
 
     def tables() -> Iterator[tuple[Any, int]]:
         for row in range(start, stop, DATASET_READ_ROWS):
             end = min(stop, row + DATASET_READ_ROWS)
-            yield _selected(dataset[row:end], wanted, item), end - start
+            yield _selected(dataset[row:end], wanted), end - start
 
     yield from _blocks(tables(), item, settings)
 
@@ -278,10 +276,7 @@ def read_csv(item: Input, settings: Settings) -> Iterator[RawBlock]:
     """The blocks of a CSV file with a header. Values are text as it stands there."""
     delimiter = settings.delimiter or ("\t" if item.tabs else ",")
     names = _csv_header(item, delimiter, settings)
-    wanted = _wanted(pa.schema([(name, pa.binary()) for name in names]), settings) or names
-    for name in wanted:
-        if name not in names:
-            raise missing_column(item.path, name, names)
+    wanted = _wanted(pa.schema([(name, pa.binary()) for name in names]), settings, item) or names
     bad: list[Reject] = []
 
     def handle(row: Any) -> str:
