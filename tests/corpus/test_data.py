@@ -76,7 +76,7 @@ def test_windows(form: str, corpus: Path, tmp_path: Path) -> None:
 def test_order_is_the_same_for_any_number_of_workers(corpus: Path, tmp_path: Path) -> None:
     folder = make(corpus, tmp_path / "out", "npy", pack=16)
     runs = []
-    for workers in (0, 1, 3):
+    for workers in (0, 1, 2):
         dataset = StreamingTokenDataset(folder, batch_size=4, seed=5)
         loader = torch.utils.data.DataLoader(
             dataset, batch_size=4, collate_fn=Collator(), num_workers=workers
@@ -161,7 +161,7 @@ def test_faults(corpus: Path, tmp_path: Path) -> None:
     folder = make(corpus, tmp_path / "out", "nanogpt")
     with pytest.raises(ValueError, match="no split 'val'"):
         TokenDataset(folder, "val", sequence_length=8)
-    shard = next(folder.glob("*.bin"))
+    shard = folder / "train_00000.bin"
     shard.write_bytes(shard.read_bytes()[:-10])
     with pytest.raises(ValueError, match="the manifest says"):
         TokenDataset(folder, sequence_length=8)[0]
