@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="generation needs torch")
 
 import llamatok  # noqa: E402
-from llamatok.weights import demo_checkpoint  # noqa: E402
+from llamatok import demo_checkpoint  # noqa: E402
 
 TEXTS = ["Once upon a time", "The old king", "In the beginning there was a"]
 SETTINGS: dict[str, Any] = {"max_new_tokens": 8, "do_sample": False}

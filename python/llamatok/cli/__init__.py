@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 import llamatok
-from llamatok.cli import chat, convert, count, decode, encode, generate, inspect, train
+from llamatok.cli import chat, convert, corpus, count, decode, encode, generate, inspect, train
 from llamatok.cli.errors import CommandError
 
 __all__ = ["main"]
@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"llamatok {llamatok.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
-    for module in (encode, decode, count, inspect, train, convert, generate, chat):
+    for module in (encode, decode, count, inspect, corpus, train, convert, generate, chat):
         module.add_parser(commands)
     return parser
 

@@ -99,7 +99,7 @@ def load(arguments: argparse.Namespace) -> tuple[Any, Any]:
         raise UsageError("this command needs torch", "pip install 'llamatok[torch]'") from None
     from llamatok import LlamaTokenizer
     from llamatok.models import LlamaForCausalLM
-    from llamatok.weights import demo_checkpoint
+    from llamatok import demo_checkpoint
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)

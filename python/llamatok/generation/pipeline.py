@@ -44,7 +44,7 @@ def pipeline(
     if task != "text-generation":
         raise ValueError(f'the task `{task}` is not offered; there is "text-generation"')
     if model is None:
-        from llamatok.weights import demo_checkpoint
+        from llamatok import demo_checkpoint
 
         model = demo_checkpoint()
     if isinstance(model, (str, os.PathLike)):
