@@ -9,7 +9,9 @@ import numpy.typing as npt
 from typing_extensions import CapsuleType
 
 __all__ = [
+    "EncodingBatch",
     "ModelFormatError",
+    "Pipeline",
     "StreamDecoder",
     "TextBatch",
     "TokenBatch",
@@ -297,3 +299,271 @@ class StreamDecoder:
 
     def finish(self) -> str:
         """Ends the stream and returns what was held back. The decoder may be used again, as new."""
+
+# (id, content, single_word, lstrip, rstrip, normalized, special)
+_AddedToken: TypeAlias = tuple[int, str, bool, bool, bool, bool, bool]
+# ("A" or "B", None, type id) for a sequence; (token, its id, type id) for a token.
+_TemplateItem: TypeAlias = tuple[str, int | None, int]
+_Truncation: TypeAlias = Literal["longest_first", "only_first", "only_second"]
+_Side: TypeAlias = Literal["left", "right"]
+_Column: TypeAlias = Literal["input_ids", "token_type_ids", "attention_mask", "special_tokens_mask"]
+
+@final
+class Pipeline:
+    """Text to ids and back by the rules of Hugging Face's Llama tokenizers: added tokens, templates, pairs,
+    truncation, offsets.
+
+    Made from a `tokenizer.json`, it follows the pipeline in that file as the tokenizers library does; made
+    from a `Tokenizer`, the rules of transformers' SentencePiece-backed class. Immutable; any number of
+    threads may use it at once. The `with_...` methods give another pipeline that shares the tables.
+    """
+
+    @staticmethod
+    def from_tokenizer_json(data: bytes, *, cache_bytes: int | None = None) -> Pipeline:
+        """Reads a `tokenizer.json` from memory; added tokens and templates are those of the file."""
+
+    @staticmethod
+    def from_tokenizer(
+        tokenizer: Tokenizer, *, legacy: bool = True, add_prefix_space: bool = True
+    ) -> Pipeline:
+        """The rules of the SentencePiece-backed class over `tokenizer`'s model. There are no added tokens
+        yet, and the templates add none."""
+
+    @property
+    def mode(self) -> Literal["sentencepiece", "tokenizer_json"]:
+        """Whose rules are followed."""
+
+    @property
+    def legacy(self) -> bool:
+        """Whether every chunk of text gets a prefix space ("sentencepiece"; else False)."""
+
+    @property
+    def add_prefix_space(self) -> bool:
+        """Whether the text gets a prefix space ("sentencepiece"; else False)."""
+
+    def with_added_tokens(self, tokens: Iterable[_AddedToken]) -> Pipeline:
+        """The same with these added tokens, instead of those before."""
+
+    def with_special_ids(
+        self, special_ids: Iterable[int], additional_special_ids: Iterable[int] = ()
+    ) -> Pipeline:
+        """The same with these for the ids of `all_special_tokens` and of `additional_special_tokens`, which
+        the rules of the SentencePiece-backed class ask for. In the mode "tokenizer_json" the flag `special`
+        of the added tokens counts alone."""
+
+    def with_template(self, single: Iterable[_TemplateItem], pair: Iterable[_TemplateItem]) -> Pipeline:
+        """The same with these templates for one sequence and for two."""
+
+    def with_settings(self, *, legacy: bool | None = None, add_prefix_space: bool | None = None) -> Pipeline:
+        """The same with these settings changed; "sentencepiece" only."""
+
+    @property
+    def added_tokens(self) -> list[_AddedToken]:
+        """The added tokens, by id."""
+
+    @property
+    def template(self) -> tuple[list[_TemplateItem], list[_TemplateItem]]:
+        """The templates for one sequence and for two."""
+
+    @property
+    def truncation(self) -> dict[str, Any] | None:
+        """The section `truncation` of the `tokenizer.json`: direction, max_length, strategy, stride."""
+
+    @property
+    def padding(self) -> dict[str, Any] | None:
+        """The section `padding` of the `tokenizer.json`."""
+
+    @property
+    def unk_token(self) -> str | None:
+        """The model's unknown token."""
+
+    def num_special_tokens(self, pair: bool = False) -> int:
+        """How many tokens the template adds."""
+
+    def vocab_size(self, with_added: bool = True) -> int:
+        """The number of tokens."""
+
+    def vocab(self, with_added: bool = True) -> dict[str, int]:
+        """The ids of all tokens."""
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of a token."""
+
+    def id_to_token(self, id: SupportsIndex) -> str | None:
+        """The token of an id."""
+
+    def tokens_to_ids(self, tokens: Iterable[str], default: int | None = None) -> list[int | None]:
+        """The ids of tokens, `default` for those that there are not."""
+
+    def ids_to_tokens(self, ids: _Ids, *, skip_special_tokens: bool = False) -> list[str]:
+        """The tokens of ids. Ids that there are not: IndexError ("sentencepiece"), or left out
+        ("tokenizer_json")."""
+
+    def encode_batch(
+        self,
+        texts: Iterable[str] | Iterable[Iterable[str]],
+        pairs: Iterable[str] | Iterable[Iterable[str]] | None = None,
+        *,
+        add_special_tokens: bool = True,
+        split_special_tokens: bool = False,
+        is_split_into_words: bool = False,
+        truncation: _Truncation | None = None,
+        max_length: int | None = None,
+        stride: int = 0,
+        truncation_side: _Side = "right",
+        overflow: bool = False,
+        offsets: bool = False,
+        dropout: float | None = None,
+        seed: int | None = None,
+        num_threads: int | None = None,
+    ) -> EncodingBatch:
+        """Encodes several texts, or pairs of texts.
+
+        With `is_split_into_words`, each text is a list of words. `overflow` keeps what truncation cuts off,
+        as windows that overlap by `stride` ("tokenizer_json") or in `overflowing_ids` ("sentencepiece").
+        `offsets` asks for `char_offsets` and `word_ids`. With `dropout`, each merge is left out with that
+        probability; `seed` makes it repeatable.
+
+        Raises `UnicodeEncodeError` (a `ValueError`) for a text with lone surrogates; `ValueError` where
+        `stride` leaves no room, or a text is too short to be cut as asked ("tokenizer_json").
+        """
+
+    def encode(
+        self,
+        text: str,
+        pair: str | None = None,
+        *,
+        add_special_tokens: bool = True,
+        split_special_tokens: bool = False,
+    ) -> list[int]:
+        """The ids of one text or one pair, whole: the shortest way."""
+
+    def tokenize(
+        self,
+        text: str,
+        pair: str | None = None,
+        *,
+        add_special_tokens: bool = False,
+        split_special_tokens: bool = False,
+        dropout: float | None = None,
+        seed: int | None = None,
+    ) -> list[str]:
+        """The tokens of one text or one pair."""
+
+    def decode(
+        self,
+        ids: _Ids,
+        *,
+        skip_special_tokens: bool = False,
+        spaces_between_special_tokens: bool = True,
+        clean_up_tokenization_spaces: bool = False,
+    ) -> str:
+        """The text of ids. `spaces_between_special_tokens` has a meaning for "sentencepiece" only.
+
+        Raises `IndexError` for an id that there is not ("sentencepiece"; else it is left out).
+        """
+
+    def decode_batch(
+        self,
+        ids: _IdLists,
+        *,
+        skip_special_tokens: bool = False,
+        spaces_between_special_tokens: bool = True,
+        clean_up_tokenization_spaces: bool = False,
+        num_threads: int | None = None,
+    ) -> list[str]:
+        """The texts of several lists of ids."""
+
+    def tokens_to_string(self, tokens: Iterable[str]) -> str:
+        """The text of tokens; "" for none."""
+
+    def to_json(self) -> bytes:
+        """The pipeline as a `tokenizer.json`, with its added tokens and templates. Of a SentencePiece model,
+        what transformers 4.57's converter makes."""
+
+    def __copy__(self) -> Pipeline: ...
+    def __deepcopy__(self, _memo: Any) -> Pipeline: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
+class EncodingBatch:
+    """Encoded texts: row after row of tokens, and what is known of each token.
+
+    There is a row for each text, or several where a text has overflowed. Row `i` is at
+    `row_offsets[i]:row_offsets[i + 1]` in each of the flat columns, which are read-only.
+    """
+
+    def __len__(self) -> int: ...
+    @property
+    def ids(self) -> npt.NDArray[np.uint32]:
+        """All ids, one row after the other: an array over the batch's memory."""
+
+    @property
+    def row_offsets(self) -> npt.NDArray[np.int64]:
+        """Where each row begins, and at last where the last one ends."""
+
+    @property
+    def type_ids(self) -> npt.NDArray[np.int32]:
+        """The type id of each token, by the template."""
+
+    @property
+    def special_tokens_mask(self) -> npt.NDArray[np.int32]:
+        """1 for the tokens that the template added, else 0."""
+
+    @property
+    def sequence_ids(self) -> npt.NDArray[np.int32]:
+        """0 for the tokens of a text, 1 for those of its pair, -1 for those of the template."""
+
+    @property
+    def word_ids(self) -> npt.NDArray[np.int32] | None:
+        """The number of each token's word, -1 for those of the template; None unless asked for."""
+
+    @property
+    def char_offsets(self) -> npt.NDArray[np.int32] | None:
+        """Of shape (n, 2): each token's range of code points in its text (its word, where text is split
+        into words), (0, 0) for those of the template; None unless asked for."""
+
+    @property
+    def sample_mapping(self) -> npt.NDArray[np.int64]:
+        """The number of each row's text."""
+
+    @property
+    def overflowing_ids(self) -> list[list[int]] | None:
+        """For each row, what was cut off, with `stride` ids more; "sentencepiece" with `overflow` only."""
+
+    @property
+    def num_truncated(self) -> npt.NDArray[np.int64] | None:
+        """For each row, the number of its ids less `max_length`: negative where there is room left;
+        "sentencepiece" with `overflow` only."""
+
+    @property
+    def unmet_rows(self) -> list[int]:
+        """Rows that are left whole, since more would have to be cut off than there is; "sentencepiece"
+        only."""
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """The number of tokens of each row."""
+
+    def tokens(self, row: SupportsIndex) -> list[str]:
+        """The tokens of a row."""
+
+    def lists(
+        self,
+        column: _Column | Literal["offset_mapping", "word_ids", "sequence_ids"],
+        *,
+        length: int | None = None,
+        side: _Side = "right",
+        pad_value: int = 0,
+    ) -> list[list[Any]]:
+        """A column as lists, one a row; rows shorter than `length` are filled up at `side`.
+
+        Offsets are tuples of two, (0, 0) where a row is filled up; "word_ids" and "sequence_ids" have None
+        for what is no word's or sequence's.
+        """
+
+    def padded(
+        self, column: _Column, length: int | None = None, side: _Side = "right", pad_value: int = 0
+    ) -> npt.NDArray[np.int64]:
+        """A column as a rectangle; rows are as long as the longest one, or `length`, if that is not less."""
+
+    def __getitem__(self, rows: slice, /) -> EncodingBatch: ...

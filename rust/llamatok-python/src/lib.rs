@@ -3,8 +3,11 @@
 //! core and converts the result.
 
 mod arrow;
+mod encoding_batch;
 mod error;
 mod ids;
+mod ints;
+mod pipeline;
 mod ragged;
 mod stream_decoder;
 mod text_batch;
@@ -16,7 +19,11 @@ mod tokenizer;
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     #[pymodule_export]
+    use crate::encoding_batch::EncodingBatch;
+    #[pymodule_export]
     use crate::error::{ModelFormatError, TokenizerError, UnsupportedModelError};
+    #[pymodule_export]
+    use crate::pipeline::Pipeline;
     #[pymodule_export]
     use crate::stream_decoder::StreamDecoder;
     #[pymodule_export]

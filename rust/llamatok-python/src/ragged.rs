@@ -2,8 +2,8 @@
 
 use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 use numpy::ndarray::ArrayView1;
-use numpy::{Element, PyArray1, PyArrayMethods};
-use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
+use numpy::{Element, PyArray1, PyArray2, PyArrayMethods};
+use pyo3::exceptions::{PyIndexError, PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PySlice;
 use pyo3::PyClass;
@@ -108,4 +108,15 @@ pub fn borrow_array<'py, T: Element, C: PyClass<Frozen = pyo3::pyclass::boolean_
     let array = unsafe { PyArray1::borrow_from_array(&ArrayView1::from(slice), owner.clone().into_any()) };
     array.readwrite().make_nonwriteable();
     array
+}
+
+/// A new array, not filled yet.
+pub fn rectangle(py: Python<'_>, rows: usize, width: usize) -> PyResult<Bound<'_, PyArray2<i64>>> {
+    // By numpy's own function, whose errors are exceptions.
+    let array = py.import("numpy")?.call_method1("empty", ((rows, width), "int64")).map_err(|error| {
+        let too_large = PyMemoryError::new_err(format!("{rows} rows of {width} ids do not fit in memory"));
+        too_large.set_cause(py, Some(error));
+        too_large
+    })?;
+    Ok(array.cast_into()?)
 }

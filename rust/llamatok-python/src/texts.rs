@@ -101,14 +101,101 @@ fn not_a_text(name: &str, object: &Bound<'_, PyAny>) -> PyErr {
 
 /// Says in a `UnicodeEncodeError` which of the texts it is about.
 fn name_text(py: Python<'_>, error: PyErr, index: usize) -> PyErr {
+    name_place(py, error, &format!("texts[{index}]"))
+}
+
+/// Says in a `UnicodeEncodeError` what it is about.
+fn name_place(py: Python<'_>, error: PyErr, place: &str) -> PyErr {
     if error.is_instance_of::<PyUnicodeEncodeError>(py) {
         let value = error.value(py);
         let named = value
             .getattr("reason")
-            .and_then(|reason| value.setattr("reason", format!("{reason} (in texts[{index}])")));
+            .and_then(|reason| value.setattr("reason", format!("{reason} (in {place})")));
         if let Err(other) = named {
             return other;
         }
     }
     error
+}
+
+/// Several `str`.
+pub fn str_texts<'py>(name: &str, texts: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyString>>> {
+    let mut owners = Vec::new();
+    push_str_texts(name, texts, &mut owners)?;
+    Ok(owners)
+}
+
+fn push_str_texts<'py>(
+    name: &str,
+    texts: &Bound<'py, PyAny>,
+    owners: &mut Vec<Bound<'py, PyString>>,
+) -> PyResult<()> {
+    let mut push = |index: usize, text: Bound<'py, PyAny>| match text.cast_into::<PyString>() {
+        Ok(text) => {
+            owners.push(text);
+            Ok(())
+        }
+        Err(error) => {
+            let found = error.into_inner().get_type().name()?;
+            Err(PyTypeError::new_err(format!("{name}[{index}] must be str, not {found}")))
+        }
+    };
+    if let Ok(list) = texts.cast::<PyList>() {
+        return list.iter().enumerate().try_for_each(|(index, text)| push(index, text));
+    }
+    let found = texts.get_type().name()?;
+    let refused = || PyTypeError::new_err(format!("{name} must be an iterable of str, not {found}"));
+    if texts.is_instance_of::<PyString>() {
+        return Err(refused());
+    }
+    let items = texts.try_iter().map_err(|_| refused())?;
+    items.enumerate().try_for_each(|(index, text)| push(index, text?))
+}
+
+/// Several `str`, or several lists of them.
+pub struct StrTexts<'py> {
+    owners: Vec<Bound<'py, PyString>>,
+    ends: Option<Vec<usize>>,
+}
+
+impl<'py> StrTexts<'py> {
+    /// Takes hold of texts, or of the words of texts.
+    pub fn extract(name: &str, texts: &Bound<'py, PyAny>, are_words: bool) -> PyResult<Self> {
+        if !are_words {
+            return Ok(Self { owners: str_texts(name, texts)?, ends: None });
+        }
+        let (mut owners, mut ends) = (Vec::new(), Vec::new());
+        for (index, words) in texts.try_iter()?.enumerate() {
+            push_str_texts(&format!("{name}[{index}]"), &words?, &mut owners)?;
+            ends.push(owners.len());
+        }
+        Ok(Self { owners, ends: Some(ends) })
+    }
+
+    /// Where the words of each text end, if these are words.
+    pub fn ends(&self) -> Option<&[usize]> {
+        self.ends.as_deref()
+    }
+
+    /// The texts, or all words.
+    ///
+    /// # Errors
+    /// `UnicodeEncodeError` for lone surrogates, naming the text.
+    pub fn slices(&self, name: &str) -> PyResult<Vec<&str>> {
+        let slice = |(index, text): (usize, &'_ Bound<'py, PyString>)| -> PyResult<()> {
+            text.to_str().map(|_| ()).map_err(|error| {
+                let place = match &self.ends {
+                    None => format!("{name}[{index}]"),
+                    Some(ends) => {
+                        let row = ends.partition_point(|&end| end <= index);
+                        let first = row.checked_sub(1).map_or(0, |before| ends[before]);
+                        format!("{name}[{row}][{}]", index - first)
+                    }
+                };
+                name_place(text.py(), error, &place)
+            })
+        };
+        self.owners.iter().enumerate().try_for_each(slice)?;
+        self.owners.iter().map(|text| text.to_str()).collect()
+    }
 }

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use llamatok::vocabulary::MAX_PIECES;
 use llamatok::TokenId;
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
-use pyo3::exceptions::{PyImportError, PyMemoryError, PyValueError};
+use pyo3::exceptions::{PyImportError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList, PyTuple};
 use pyo3::IntoPyObjectExt;
 
 use crate::arrow;
 use crate::ids::{extract_ids, IdSource};
-use crate::ragged::{borrow_array, Ragged, Rows};
+use crate::ragged::{borrow_array, rectangle, Ragged, Rows};
 
 /// The ids of several texts: those of text `i` are `ids[offsets[i]:offsets[i + 1]]`.
 #[pyclass(frozen, module = "llamatok")]
@@ -218,17 +218,6 @@ fn pad<'py>(
         }
     });
     Ok((ids, mask))
-}
-
-/// A new array, not filled yet.
-fn rectangle(py: Python<'_>, rows: usize, width: usize) -> PyResult<Bound<'_, PyArray2<i64>>> {
-    // By numpy's own function, whose errors are exceptions.
-    let array = py.import("numpy")?.call_method1("empty", ((rows, width), "int64")).map_err(|error| {
-        let too_large = PyMemoryError::new_err(format!("{rows} rows of {width} ids do not fit in memory"));
-        too_large.set_cause(py, Some(error));
-        too_large
-    })?;
-    Ok(array.cast_into()?)
 }
 
 /// Hands out the texts of a batch, one array after the other.

@@ -20,10 +20,10 @@ use crate::token_batch::TokenBatch;
 const DEFAULT_MODEL: &[u8] = include_bytes!("../../../python/llamatok/data/default.model");
 
 /// Shorter texts are encoded sooner than other threads could make use of the interpreter.
-const DETACH_TEXT_BYTES: usize = 4096;
+pub const DETACH_TEXT_BYTES: usize = 4096;
 
 /// The same for ids to decode.
-const DETACH_IDS: usize = 1024;
+pub const DETACH_IDS: usize = 1024;
 
 /// An exact, fast tokenizer for models of the Llama family. Immutable; any number of threads may
 /// use it at once.
@@ -34,6 +34,11 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// What a pipeline is made from.
+    pub fn parts(&self) -> (&llamatok::Tokenizer, Option<usize>) {
+        (&self.tokenizer, self.cache_bytes)
+    }
+
     fn vocab_size(&self) -> usize {
         self.tokenizer.model().vocabulary.len()
     }
@@ -52,7 +57,7 @@ impl Tokenizer {
     }
 }
 
-fn thread_count(num_threads: Option<i64>) -> PyResult<Option<usize>> {
+pub fn thread_count(num_threads: Option<i64>) -> PyResult<Option<usize>> {
     match num_threads.map(usize::try_from) {
         None => Ok(None),
         Some(Ok(count)) if count > 0 => Ok(Some(count)),
@@ -60,7 +65,7 @@ fn thread_count(num_threads: Option<i64>) -> PyResult<Option<usize>> {
     }
 }
 
-fn byte_count(cache_bytes: Option<i64>) -> PyResult<Option<usize>> {
+pub fn byte_count(cache_bytes: Option<i64>) -> PyResult<Option<usize>> {
     let count = cache_bytes.map(usize::try_from).transpose();
     count.map_err(|_| PyValueError::new_err("cache_bytes must not be negative"))
 }

@@ -47,7 +47,7 @@ impl TextBatch {
     }
 }
 
-fn concat<T: Copy + Send>(
+pub(crate) fn concat<T: Copy + Send>(
     mut parts: Vec<(Vec<T>, Vec<i64>)>,
     num_threads: Option<usize>,
 ) -> (Vec<T>, Vec<i64>) {
@@ -201,6 +201,24 @@ fn share(threads: usize, drain: impl Fn() + Sync) {
             }
         }
         drain();
+    });
+}
+
+/// Fills the rows of a rectangle of `width` cells a row: `fill` gets the number of a row and its cells.
+/// Threads do it together where each has `min_cells` cells at the least.
+pub fn fill<T: Send>(cells: &mut [T], width: usize, min_cells: usize, fill: impl Fn(usize, &mut [T]) + Sync) {
+    let threads = thread_count(None).min(cells.len() / min_cells.max(1)).max(1);
+    let rows = cells.len() / width;
+    // Some more parts than threads, so that they end at about the same time.
+    let part = if threads == 1 { rows } else { rows.div_ceil(threads * 4) }.max(1);
+    let jobs = Mutex::new(cells.chunks_mut(part * width).enumerate());
+    let next = || jobs.lock().ok().and_then(|mut jobs| jobs.next());
+    share(threads, || {
+        while let Some((index, cells)) = next() {
+            for (row, cells) in cells.chunks_mut(width).enumerate() {
+                fill(index * part + row, cells);
+            }
+        }
     });
 }
 

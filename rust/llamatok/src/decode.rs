@@ -64,11 +64,19 @@ enum Class {
 
 /// What the text so far means for the next piece.
 #[derive(Debug, Clone, Copy)]
-struct Position {
+pub(crate) struct Position {
     /// Whether a leading space would still be taken away.
     at_start: bool,
     /// Whether any text has been given.
     has_text: bool,
+}
+
+impl Position {
+    /// Takes note of a text that is no piece.
+    pub(crate) fn pass(&mut self, text: &str) {
+        self.has_text |= !text.is_empty();
+        self.at_start &= !self.has_text;
+    }
 }
 
 impl DecodeTable {
@@ -154,8 +162,34 @@ impl DecodeTable {
         self.append(ids, skip_special, false, out)
     }
 
+    /// The beginning of a text whose first space the model's dummy prefix is (or is not) the reason to
+    /// take away.
+    pub(crate) fn begin(&self, dummy_prefix: bool) -> Position {
+        Position { at_start: self.strips_all || (self.strips_prefix && dummy_prefix), has_text: false }
+    }
+
+    /// Appends the text of `ids` to `out`, as the next part of a text: a run of byte pieces ends with it.
+    pub(crate) fn decode_part(
+        &self,
+        ids: &[TokenId],
+        position: &mut Position,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        self.append_at(ids, false, true, position, out)
+    }
+
     fn append(&self, ids: &[TokenId], skip_special: bool, as_text: bool, out: &mut Vec<u8>) -> Result<()> {
-        let mut position = self.start();
+        self.append_at(ids, skip_special, as_text, &mut self.start(), out)
+    }
+
+    fn append_at(
+        &self,
+        ids: &[TokenId],
+        skip_special: bool,
+        as_text: bool,
+        position: &mut Position,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let mut index = 0;
         while index < ids.len() {
             if !position.at_start {
@@ -173,7 +207,7 @@ impl DecodeTable {
                 }
                 Class::Control | Class::Unknown if skip_special => index += 1,
                 _ => {
-                    self.piece(entry, &mut position, out);
+                    self.piece(entry, position, out);
                     index += 1;
                 }
             }

@@ -2,20 +2,27 @@
 
 #![deny(missing_docs, rustdoc::broken_intra_doc_links)]
 
+pub mod added_tokens;
 mod batch;
 mod bpe;
+pub mod components;
 mod decode;
 mod error;
 pub mod load;
 mod model;
 mod normalize;
+pub mod pipeline;
+pub mod post_process;
+mod random;
 mod special;
 mod tokenizer;
 pub mod vocabulary;
 
+pub use added_tokens::AddedToken;
 pub use batch::{TextBatch, TokenBatch};
 pub use decode::StreamDecoder;
 pub use error::{Error, ErrorKind, Result};
 pub use model::{Model, ModelFormat, NormalizerSettings};
+pub use pipeline::{EncodingBatch, Pipeline};
 pub use tokenizer::{CacheInfo, EncodeOptions, Tokenizer};
 pub use vocabulary::{Piece, PieceKind, TokenId, Vocabulary};

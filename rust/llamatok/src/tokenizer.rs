@@ -86,6 +86,14 @@ impl Tokenizer {
         Self::new(crate::load::from_bytes(data)?, cache_bytes)
     }
 
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    pub(crate) fn decode_table(&self) -> &DecodeTable {
+        &self.inner.decode_table
+    }
+
     /// The model.
     pub fn model(&self) -> &Model {
         &self.inner.model

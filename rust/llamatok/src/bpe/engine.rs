@@ -1,7 +1,7 @@
 //! Text to ids: normalizes, and merges by the quickest way that the vocabulary allows.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use super::cache::{self, Cache};
 use super::fast::{FastMerger, FastScratch, MAX_KEPT_BYTES};
@@ -10,6 +10,7 @@ use super::scan::Level;
 use super::words::Reason;
 use crate::model::Model;
 use crate::normalize::{to_valid_utf8, Normalizer, UserDefinedMatcher};
+use crate::random::Random;
 use crate::tokenizer::CacheInfo;
 use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::Result;
@@ -21,6 +22,8 @@ pub(crate) struct Engine {
     normalizer: Normalizer,
     user_defined: Option<UserDefinedMatcher>,
     path: Path,
+    /// For merging at random, where the path is the fast one.
+    dropout: OnceLock<Box<GeneralMerger>>,
     cache: Arc<Cache>,
     /// Workers for the next calls. The lock is tried only: a fork may have left it locked for ever.
     idle: Mutex<Vec<Worker>>,
@@ -88,6 +91,7 @@ impl Engine {
             normalizer,
             user_defined,
             path,
+            dropout: OnceLock::new(),
             cache: Cache::new(cache_bytes),
             idle: Mutex::new(Vec::new()),
         })
@@ -145,25 +149,37 @@ impl Engine {
 
     /// Appends the ids of `text`, UTF-8 in which each byte that begins no valid sequence counts as U+FFFD.
     pub(crate) fn encode(&self, worker: &mut Worker, text: &[u8], ids: &mut Vec<TokenId>) -> Result<()> {
+        self.encode_with_prefix(worker, text, true, ids)
+    }
+
+    /// As [`encode`](Self::encode), with the dummy prefix only where `dummy_prefix` says so and the model
+    /// asks for it.
+    pub(crate) fn encode_with_prefix(
+        &self,
+        worker: &mut Worker,
+        text: &[u8],
+        dummy_prefix: bool,
+        ids: &mut Vec<TokenId>,
+    ) -> Result<()> {
         let Worker { normalized, general, fast: scratch, .. } = worker;
         let vocabulary = &self.model.vocabulary;
         let fast = match &self.path {
             Path::Fast(fast) => fast,
             Path::General(merger, _) => {
                 normalized.clear();
-                self.normalizer.normalize(text, true, SPACE_SYMBOL, normalized);
+                self.normalizer.normalize(text, dummy_prefix, SPACE_SYMBOL, normalized);
                 let text = String::from_utf8_lossy(normalized);
                 return merger.encode(&text, general, &mut Emitter::new(vocabulary, ids));
             }
         };
         let cache = &self.cache;
         if self.is_plain() {
-            let prefix = self.normalizer.settings().add_dummy_prefix && !text.is_empty();
+            let prefix = dummy_prefix && self.normalizer.settings().add_dummy_prefix && !text.is_empty();
             fast.encode(cache, scratch, &to_valid_utf8(text), prefix, ids);
             return Ok(());
         }
         normalized.clear();
-        self.normalizer.normalize(text, true, " ", normalized);
+        self.normalizer.normalize(text, dummy_prefix, " ", normalized);
         let text = String::from_utf8_lossy(normalized);
         let mut rest: &str = &text;
         if let Some(matcher) = &self.user_defined {
@@ -175,5 +191,53 @@ impl Engine {
         }
         fast.encode(cache, scratch, rest, false, ids);
         Ok(())
+    }
+
+    /// Whether [`encode_plain`](Self::encode_plain) serves.
+    pub(crate) fn serves_plain(&self) -> bool {
+        matches!(self.path, Path::Fast(_)) && self.is_plain()
+    }
+
+    /// Appends the ids of `text`, with one space in front if `space_before` says so and no dummy prefix,
+    /// where [`serves_plain`](Self::serves_plain) says so.
+    pub(crate) fn encode_plain(
+        &self,
+        worker: &mut Worker,
+        text: &str,
+        space_before: bool,
+        ids: &mut Vec<TokenId>,
+    ) {
+        if let Path::Fast(fast) = &self.path {
+            fast.encode(&self.cache, &mut worker.fast, text, space_before, ids);
+        }
+    }
+
+    /// As [`encode_with_prefix`](Self::encode_with_prefix), where each merge is left out with the
+    /// given probability (BPE-dropout: Provilkov, Emelianenko, Voita 2020, arXiv:1910.13267; sentencepiece's
+    /// `bpe::Model::SampleEncode`).
+    pub(crate) fn sample(
+        &self,
+        worker: &mut Worker,
+        text: &[u8],
+        dummy_prefix: bool,
+        dropout: (f64, &mut Random),
+        ids: &mut Vec<TokenId>,
+    ) -> Result<()> {
+        let merger = match &self.path {
+            Path::General(merger, _) => merger,
+            Path::Fast(_) => self.dropout.get_or_init(|| {
+                Box::new(GeneralMerger::new(&self.model.vocabulary, self.user_defined.clone()))
+            }),
+        };
+        let Worker { normalized, general, .. } = worker;
+        normalized.clear();
+        self.normalizer.normalize(text, dummy_prefix, SPACE_SYMBOL, normalized);
+        let text = String::from_utf8_lossy(normalized);
+        merger.sample(&text, general, dropout, &mut Emitter::new(&self.model.vocabulary, ids))
+    }
+
+    /// The normalizer.
+    pub(crate) fn normalizer(&self) -> &Normalizer {
+        &self.normalizer
     }
 }

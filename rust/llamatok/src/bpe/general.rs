@@ -7,6 +7,7 @@ use super::cuts::Adjacency;
 use super::merges::{Merges, Symbol, NO_SYMBOL};
 use super::Map;
 use crate::normalize::UserDefinedMatcher;
+use crate::random::Random;
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary};
 use crate::{Error, Result};
 
@@ -105,27 +106,54 @@ impl GeneralMerger {
         scratch: &mut GeneralScratch,
         emitter: &mut Emitter<'_>,
     ) -> Result<()> {
+        self.encode_cut(text, scratch, &mut || false, emitter)
+    }
+
+    /// As [`encode`](Self::encode), where each merge is left out with the given probability: its entry of
+    /// the agenda is dropped, as sentencepiece's `SampleEncode` does it.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub(crate) fn sample(
+        &self,
+        text: &str,
+        scratch: &mut GeneralScratch,
+        (probability, random): (f64, &mut Random),
+        emitter: &mut Emitter<'_>,
+    ) -> Result<()> {
+        self.encode_cut(text, scratch, &mut || random.chance(probability), emitter)
+    }
+
+    /// Encodes `text`, leaving out the merges that `skips` says, part by part.
+    fn encode_cut(
+        &self,
+        text: &str,
+        scratch: &mut GeneralScratch,
+        skips: &mut impl FnMut() -> bool,
+        emitter: &mut Emitter<'_>,
+    ) -> Result<()> {
         if self.has_unused {
             // How an unused piece is taken apart depends on the candidates of the whole text.
-            return self.encode_uncut(text, scratch, emitter);
+            return self.encode_uncut(text, scratch, skips, emitter);
         }
         let mut start = 0;
         let mut chars = text.char_indices();
         let Some((_, mut left)) = chars.next() else { return Ok(()) };
         for (index, right) in chars {
             if !self.adjacency.contains(left, right) {
-                self.encode_uncut(&text[start..index], scratch, emitter)?;
+                self.encode_uncut(&text[start..index], scratch, skips, emitter)?;
                 start = index;
             }
             left = right;
         }
-        self.encode_uncut(&text[start..], scratch, emitter)
+        self.encode_uncut(&text[start..], scratch, skips, emitter)
     }
 
     fn encode_uncut(
         &self,
         text: &str,
         scratch: &mut GeneralScratch,
+        skips: &mut impl FnMut() -> bool,
         emitter: &mut Emitter<'_>,
     ) -> Result<()> {
         if text.len() >= NO_NODE as usize {
@@ -156,7 +184,7 @@ impl GeneralMerger {
             }
             let right = nodes[node.next as usize];
             let Some(product) = self.merges.pair(node.symbol, right.symbol) else { continue };
-            if u64::from(self.merges.rank(product)) != entry >> 32 {
+            if u64::from(self.merges.rank(product)) != entry >> 32 || skips() {
                 continue;
             }
             nodes[node.next as usize].len = 0;

@@ -9,7 +9,7 @@ pub(crate) mod general;
 pub(crate) mod merges;
 mod runs;
 mod scan;
-mod trie;
+pub(crate) mod trie;
 mod words;
 
 /// Hash maps whose keys a model file chooses: quick, and seeded at random.

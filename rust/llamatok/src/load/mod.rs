@@ -16,6 +16,7 @@ mod gguf_metadata;
 mod sentencepiece;
 #[cfg(test)]
 mod tests;
+pub mod tokenizer_json;
 
 use std::fs::File;
 use std::io::{Cursor, Read};

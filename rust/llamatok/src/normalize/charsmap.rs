@@ -8,8 +8,6 @@
 
 use crate::{Error, Result};
 
-const FIELD: &str = "normalizer_spec.precompiled_charsmap";
-
 /// SentencePiece looks at the first 32 keys that match at a position, the shortest ones first.
 const MAX_MATCHES: usize = 32;
 
@@ -21,9 +19,9 @@ pub(crate) struct CharsMap {
 }
 
 impl CharsMap {
-    /// Parses a blob.
-    pub(crate) fn new(blob: &[u8]) -> Result<Self> {
-        let fault = |message: String| Err(Error::model_format(FIELD, message));
+    /// Parses a blob, which stands in the given field of a file.
+    pub(crate) fn new(blob: &[u8], field: &str) -> Result<Self> {
+        let fault = |message: String| Err(Error::model_format(field, message));
         let Some((size, rest)) = blob.split_first_chunk::<4>() else {
             return fault(format!("{} bytes are too few to hold the size of the trie", blob.len()));
         };
@@ -56,6 +54,16 @@ impl CharsMap {
 
     /// The longest key that `text` begins with: its length in bytes (at least 1) and its replacement.
     pub(crate) fn longest_match(&self, text: &[u8]) -> Option<(usize, &str)> {
+        self.last_match(text, MAX_MATCHES)
+    }
+
+    /// The shortest key that `text` begins with, likewise.
+    pub(crate) fn shortest_match(&self, text: &[u8]) -> Option<(usize, &str)> {
+        self.last_match(text, 1)
+    }
+
+    /// The last one of the first `max_matches` keys, from the shortest on.
+    fn last_match(&self, text: &[u8], max_matches: usize) -> Option<(usize, &str)> {
         let mut node = offset(*self.units.first()?);
         let mut best = None;
         let mut matches = 0;
@@ -69,7 +77,7 @@ impl CharsMap {
             if has_leaf(unit) {
                 best = self.units.get(node).map(|&leaf| (index + 1, value(leaf)));
                 matches += 1;
-                if matches == MAX_MATCHES {
+                if matches == max_matches {
                     break;
                 }
             }
@@ -118,7 +126,7 @@ mod tests {
 
     #[test]
     fn replaces_the_longest_key() {
-        let map = CharsMap::new(&blob()).unwrap();
+        let map = CharsMap::new(&blob(), "f").unwrap();
         assert_eq!(map.longest_match(b"aa"), Some((1, "bc")));
         assert_eq!(map.longest_match(b"ba"), None);
         assert_eq!(map.longest_match(b""), None);
@@ -126,12 +134,12 @@ mod tests {
 
     #[test]
     fn damage_is_refused() {
-        assert!(CharsMap::new(b"").is_err());
-        assert!(CharsMap::new(&blob()[..1000]).is_err());
+        assert!(CharsMap::new(b"", "f").is_err());
+        assert!(CharsMap::new(&blob()[..1000], "f").is_err());
         let mut outside = blob();
         let leaf = 4 + 4 * (256 ^ usize::from(b'a') ^ 1);
         outside[leaf] = 200;
-        assert!(CharsMap::new(&outside).unwrap_err().to_string().contains("outside"));
+        assert!(CharsMap::new(&outside, "f").unwrap_err().to_string().contains("outside"));
     }
 
     proptest! {
@@ -141,7 +149,7 @@ mod tests {
             let mut blob = 1024u32.to_le_bytes().to_vec();
             blob.extend(units.iter().flat_map(|u| u.to_le_bytes()));
             blob.extend(b"abc\0");
-            if let Ok(map) = CharsMap::new(&blob) {
+            if let Ok(map) = CharsMap::new(&blob, "f") {
                 map.longest_match(&text);
             }
         }

@@ -1,8 +1,9 @@
 //! Text before merging: SentencePiece's normalizer (`Normalizer::Normalize`, sentencepiece 0.2.3).
 
-mod charsmap;
+pub(crate) mod charsmap;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
 
@@ -44,8 +45,55 @@ impl UserDefinedMatcher {
     }
 
     /// The first symbol in `text` (of those that begin there, the longest), as a range of bytes.
-    pub(crate) fn find(&self, text: &[u8]) -> Option<std::ops::Range<usize>> {
+    pub(crate) fn find(&self, text: &[u8]) -> Option<Range<usize>> {
         self.0.find(text).map(|m| m.range())
+    }
+}
+
+/// Takes normalized text.
+pub(crate) trait Sink {
+    /// Appends `text`, made of the bytes `origin` of the input.
+    fn append(&mut self, text: &[u8], origin: Range<usize>);
+    /// The text so far.
+    fn text(&self) -> &[u8];
+    /// Keeps the first `len` bytes.
+    fn shorten(&mut self, len: usize);
+}
+
+impl Sink for Vec<u8> {
+    fn append(&mut self, text: &[u8], _: Range<usize>) {
+        self.extend_from_slice(text);
+    }
+
+    fn text(&self) -> &[u8] {
+        self
+    }
+
+    fn shorten(&mut self, len: usize) {
+        self.truncate(len);
+    }
+}
+
+/// Normalized text, and for each byte of it the bytes of the input that it was made of.
+#[derive(Debug, Default)]
+pub(crate) struct AlignedBytes {
+    pub(crate) text: Vec<u8>,
+    pub(crate) origins: Vec<Range<usize>>,
+}
+
+impl Sink for AlignedBytes {
+    fn append(&mut self, text: &[u8], origin: Range<usize>) {
+        self.text.extend_from_slice(text);
+        self.origins.resize(self.text.len(), origin);
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    fn shorten(&mut self, len: usize) {
+        self.text.truncate(len);
+        self.origins.truncate(len);
     }
 }
 
@@ -62,7 +110,7 @@ impl Normalizer {
         let settings = model.normalizer.clone();
         let charsmap = match settings.precompiled_charsmap.as_slice() {
             [] => None,
-            blob => Some(CharsMap::new(blob)?),
+            blob => Some(CharsMap::new(blob, "normalizer_spec.precompiled_charsmap")?),
         };
         Ok(Self { settings, charsmap, user_defined })
     }
@@ -83,8 +131,8 @@ impl Normalizer {
     /// ask for. A byte that begins no valid UTF-8 becomes U+FFFD, which the character map does not get
     /// to see. A space is written as `space`: SentencePiece's `▁`, or `" "` for a reader that takes
     /// the two for the same.
-    pub(crate) fn normalize(&self, input: &[u8], dummy_prefix: bool, space: &str, out: &mut Vec<u8>) {
-        let start = out.len();
+    pub(crate) fn normalize(&self, input: &[u8], dummy_prefix: bool, space: &str, out: &mut impl Sink) {
+        let start = out.text().len();
         let settings = &self.settings;
         let space = if settings.escape_whitespaces { space } else { " " };
         let dummy_prefix = dummy_prefix && settings.add_dummy_prefix;
@@ -102,22 +150,27 @@ impl Normalizer {
             return;
         }
         if dummy_prefix && !settings.treat_whitespace_as_suffix {
-            out.extend_from_slice(space.as_bytes());
+            // It counts as part of the first character.
+            let (_, len) = self.normalize_prefix(rest);
+            let begin = input.len() - rest.len();
+            out.append(space.as_bytes(), begin..begin + len);
         }
         let mut after_space = settings.remove_extra_whitespaces;
         while !rest.is_empty() {
             let (mut text, len) = self.normalize_prefix(rest);
+            let begin = input.len() - rest.len();
+            let origin = begin..begin + len;
             if after_space {
                 while let [b' ', tail @ ..] = text {
                     text = tail;
                 }
             }
             if !text.is_empty() {
-                for &byte in text {
-                    if byte == b' ' {
-                        out.extend_from_slice(space.as_bytes());
+                for byte in text {
+                    if *byte == b' ' {
+                        out.append(space.as_bytes(), origin.clone());
                     } else {
-                        out.push(byte);
+                        out.append(std::slice::from_ref(byte), origin.clone());
                     }
                 }
                 after_space = settings.remove_extra_whitespaces && text.ends_with(b" ");
@@ -132,12 +185,12 @@ impl Normalizer {
                 });
                 shorter.map(<[u8]>::len)
             };
-            while let Some(len) = strip(&out[start..]) {
-                out.truncate(start + len);
+            while let Some(len) = strip(&out.text()[start..]) {
+                out.shorten(start + len);
             }
         }
         if dummy_prefix && settings.treat_whitespace_as_suffix {
-            out.extend_from_slice(space.as_bytes());
+            out.append(space.as_bytes(), input.len()..input.len());
         }
     }
 

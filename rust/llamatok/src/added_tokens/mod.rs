@@ -1,0 +1,72 @@
+//! Added tokens: strings that text is searched for before it is normalized and merged, by the rules of
+//! transformers' SentencePiece-backed class ([`python`]) or of the tokenizers library ([`automata`]).
+
+pub(crate) mod automata;
+mod matcher;
+pub(crate) mod python;
+
+use crate::bpe::Map;
+use crate::TokenId;
+
+/// A token of the section `added_tokens` of a `tokenizer.json`, or one that was added later; the
+/// meaning of the flags is that of `AddedToken` of the HF tokenizers library (0.23).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AddedToken {
+    /// The id.
+    pub id: TokenId,
+    /// The text that is searched for; never empty.
+    pub content: String,
+    /// Found only where neither neighbour is a word character.
+    pub single_word: bool,
+    /// A match takes the whitespace in front of it.
+    pub lstrip: bool,
+    /// A match takes the whitespace behind it.
+    pub rstrip: bool,
+    /// Searched for in normalized text, with its own text normalized too, instead of in raw text.
+    pub normalized: bool,
+    /// Left out by decoding with `skip_special_tokens`, and not searched for by encoding with
+    /// `split_special_tokens`.
+    pub special: bool,
+}
+
+/// Added tokens, by id and by content.
+#[derive(Debug, Default)]
+pub(crate) struct AddedTokens {
+    tokens: Vec<AddedToken>,
+    by_id: Map<TokenId, u32>,
+    by_content: Map<String, u32>,
+}
+
+impl AddedTokens {
+    /// Takes tokens in any order. Empty ones are left out, and so are those whose content or id an
+    /// earlier one has.
+    pub(crate) fn new(tokens: Vec<AddedToken>) -> Self {
+        let mut added = Self::default();
+        for token in tokens {
+            let known = added.by_id.contains_key(&token.id) || added.by_content.contains_key(&token.content);
+            if known || token.content.is_empty() {
+                continue;
+            }
+            let index = added.tokens.len() as u32;
+            added.by_id.insert(token.id, index);
+            added.by_content.insert(token.content.clone(), index);
+            added.tokens.push(token);
+        }
+        added
+    }
+
+    /// All of them, in the order they were given in.
+    pub(crate) fn tokens(&self) -> &[AddedToken] {
+        &self.tokens
+    }
+
+    /// The token with the id.
+    pub(crate) fn by_id(&self, id: TokenId) -> Option<&AddedToken> {
+        self.by_id.get(&id).map(|&index| &self.tokens[index as usize])
+    }
+
+    /// The token with the content.
+    pub(crate) fn by_content(&self, content: &str) -> Option<&AddedToken> {
+        self.by_content.get(content).map(|&index| &self.tokens[index as usize])
+    }
+}
