@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -58,14 +59,33 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 @functools.cache
-def saved_folder(stem: str) -> Path:
-    """A folder with the files that transformers 4.57 saved: tokenizer.json, and the two beside it."""
-    folder = Path(_folder().name, stem)
+def saved_folder(stem: str, model: str | None = None) -> Path:
+    """A folder with the files that transformers 4.57 saved: tokenizer.json, and the two beside it; with the
+    `tokenizer.model` of `model` too, if one is named."""
+    folder = Path(_folder().name, f"{stem}-{model}")
     folder.mkdir()
+    if model is not None:
+        shutil.copyfile(model_file(model), folder / "tokenizer.model")
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        packed = locations.shared_file("oracles", f"{stem}.{name}.gz")
-        (folder / name).write_bytes(gzip.decompress(packed.read_bytes()))
+        packed = locations.shared_file("oracles", f"{stem.removesuffix('-noprefix')}.{name}.gz")
+        content = json.loads(gzip.decompress(packed.read_bytes()))
+        if stem.endswith("-noprefix"):
+            _without_prefix(name, content)
+        (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     return folder
+
+
+def _without_prefix(name: str, content: dict[str, Any]) -> None:
+    """Change a file to what is saved for `add_prefix_space=False`; not every model's was written down."""
+    if name == "tokenizer_config.json":
+        content["add_prefix_space"] = False
+    if name != "tokenizer.json":
+        return
+    if content["normalizer"] is None:
+        content["pre_tokenizer"]["prepend_scheme"] = "never"
+    else:
+        del content["normalizer"]["normalizers"][0]
+    del content["decoder"]["decoders"][-1]
 
 
 def call(case: dict[str, Any]) -> dict[str, Any]:
@@ -122,8 +142,6 @@ def of_interest(case: dict[str, Any], answer: Any) -> Any:
     """The part of an answer that the file has written down."""
     if case["op"] == "meta" and isinstance(answer, dict):
         return {key: value for key, value in answer.items() if key in case["expected"]}
-    if case["op"] == "tokenize" and isinstance(answer, dict) and "error" in answer:
-        return {"error": answer["error"]}
     return answer
 
 
@@ -133,3 +151,45 @@ def same(case: dict[str, Any], answer: Any) -> bool:
     if isinstance(expected, dict) and "error" in expected:
         return isinstance(answer, dict) and answer.get("error") == expected["error"]
     return bool(of_interest(case, answer) == expected)
+
+
+def for_us(case: dict[str, Any]) -> Case:
+    """The case as our tokenizer answers it, loaded from the file that decides (`tokenizer.model` or
+    `tokenizer.json`)."""
+    source, options = case["source"], case["options"]
+    arguments = init(case)
+    if source.endswith("slow") or (
+        source.startswith("transformers-5") and options["load"] == "tokenizer.model"
+    ):
+        return as_case(case, "ours", model_file(case["model"]), arguments)
+    if options["load"] != "tokenizer.model":
+        stem = options["load"].removesuffix(".tokenizer.json")
+    else:
+        # The files that transformers 4.57 makes of the model; 4.37 knows the legacy one alone.
+        legacy = arguments.get("legacy", True) or "4.37" in source
+        stem = f"{case['model']}-{'legacy' if legacy else 'nonlegacy'}"
+        if arguments.get("add_prefix_space") is False:
+            stem += "-noprefix"
+    arguments.pop("legacy", None)
+    arguments.pop("add_prefix_space", None)
+    # What is saved, and can be, depends on whether the model's file is there.
+    beside = case["model"] if case["op"] in ("meta", "save_pretrained") and "5.23" not in source else None
+    return as_case(case, "ours", saved_folder(stem, beside), arguments)
+
+
+def key(case: dict[str, Any]) -> str:
+    """What a case asks, whichever library and file answers it."""
+    how = {"load", "class", "legacy", "add_prefix_space"}
+    options = {name: value for name, value in case["options"].items() if name not in how}
+    return json.dumps([case["model"], case["op"], case["input"], options], sort_keys=True)
+
+
+@functools.cache
+def answers(source: str, legacy: bool, prefix: bool = True) -> dict[str, Any]:
+    """What a source says to each key, of the cases with these settings."""
+    return {
+        key(case): case["expected"]
+        for case in cases(source)
+        if case["options"].get("legacy", True) == legacy
+        and case["options"].get("add_prefix_space", True) == prefix
+    }
