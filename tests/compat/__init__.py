@@ -1,0 +1,1 @@
+"""Differential runs against other versions of transformers, each in an environment of its own."""
