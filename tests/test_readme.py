@@ -24,7 +24,7 @@ def test_python_examples(
     examples = re.findall(
         r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
     )
-    assert len(examples) == 5
+    assert len(examples) == 6
     for example in examples:
         exec(compile(example, str(README), "exec"), names)
     tokens = names["tokens"]
