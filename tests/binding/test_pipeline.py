@@ -48,7 +48,7 @@ def test_all_ways_give_the_same_ids(pipeline):
     assert lists == [pipeline.encode(text) for text in TEXTS]
     assert lists == pipeline.encode_batch(tuple(TEXTS), num_threads=1, offsets=True).lists("input_ids")
     assert [pipeline.ids_to_tokens(ids) for ids in lists] == [batch.tokens(row) for row in range(len(TEXTS))]
-    assert batch.ids.tolist() == sum(lists, [])
+    assert batch.ids.tolist() == [token_id for ids in lists for token_id in ids]
     assert np.diff(batch.row_offsets).tolist() == batch.lengths().tolist() == [len(ids) for ids in lists]
     assert batch.lists("attention_mask") == [[1] * len(ids) for ids in lists]
     assert [pipeline.tokenize(text, add_special_tokens=True) for text in TEXTS] == [
@@ -80,7 +80,8 @@ def test_flat_columns(pipeline):
 
 def test_details_only_where_asked_for(pipeline):
     batch = pipeline.encode_batch(["a"])
-    assert batch.char_offsets is None and batch.word_ids is None
+    assert batch.char_offsets is None
+    assert batch.word_ids is None
     with pytest.raises(ValueError, match="offsets=True"):
         batch.lists("offset_mapping")
 
@@ -94,7 +95,8 @@ def test_padding(pipeline, side):
     expected = [pad + ids if side == "left" else ids + pad for ids, pad in zip(lists, fill, strict=True)]
     assert batch.lists("input_ids", length=width, side=side, pad_value=7) == expected
     padded = batch.padded("input_ids", width, side, 7)
-    assert padded.dtype == np.int64 and padded.tolist() == expected
+    assert padded.dtype == np.int64
+    assert padded.tolist() == expected
     mask = batch.padded("attention_mask", width, side)
     assert mask.tolist() == batch.lists("attention_mask", length=width, side=side)
     assert mask.sum(axis=1).tolist() == batch.lengths().tolist()
@@ -201,7 +203,8 @@ def test_overflow(pipeline):
         windows = [[1, *ids[start : start + 3]] for start in (0, 2, 4)]
         assert batch.lists("input_ids") == [*windows, [1, ids[0]]]
         assert batch.sample_mapping.tolist() == [0, 0, 0, 1]
-        assert batch.overflowing_ids is None and batch.num_truncated is None
+        assert batch.overflowing_ids is None
+        assert batch.num_truncated is None
 
 
 def test_too_short_to_be_cut(pipeline):
@@ -226,7 +229,8 @@ def test_decoding(pipeline):
     assert pipeline.decode_batch(lists) == [pipeline.decode(ids) for ids in lists]
     decoded = pipeline.decode_batch(lists, skip_special_tokens=True, num_threads=2)
     assert [text.strip() for text in decoded][:3] == [text.strip() for text in TEXTS][:3]
-    assert pipeline.decode([]) == "" and pipeline.tokens_to_string([]) == ""
+    assert pipeline.decode([]) == ""
+    assert pipeline.tokens_to_string([]) == ""
     assert pipeline.decode(pipeline.encode("it 's n't ?"), clean_up_tokenization_spaces=True).endswith(
         "it'sn't?"
     )
@@ -237,27 +241,32 @@ def test_decoding(pipeline):
         with pytest.raises(IndexError, match="at index 0"):
             pipeline.ids_to_tokens([missing])
     else:
-        assert pipeline.decode([1, missing]) == "<s>" and pipeline.ids_to_tokens([missing]) == []
+        assert pipeline.decode([1, missing]) == "<s>"
+        assert pipeline.ids_to_tokens([missing]) == []
 
 
 def test_vocabulary(pipeline, default_tokenizer):
     size = default_tokenizer.vocab_size
     more = pipeline.with_added_tokens([*SPECIAL, (size, "<pad>", False, False, False, False, True)])
     assert (more.vocab_size(), more.vocab_size(with_added=False)) == (size + 1, size)
-    assert more.token_to_id("<pad>") == size and pipeline.token_to_id("<pad>") is None
-    assert more.id_to_token(size) == "<pad>" and more.id_to_token(size + 1) is None
+    assert more.token_to_id("<pad>") == size
+    assert pipeline.token_to_id("<pad>") is None
+    assert more.id_to_token(size) == "<pad>"
+    assert more.id_to_token(size + 1) is None
     assert more.tokens_to_ids(["<pad>", "no such token"], 0) == [size, 0]
-    assert more.vocab()["<pad>"] == size and "<pad>" not in more.vocab(with_added=False)
+    assert more.vocab()["<pad>"] == size
+    assert "<pad>" not in more.vocab(with_added=False)
     assert more.added_tokens[-1] == (size, "<pad>", False, False, False, False, True)
     assert more.encode("a<pad>", add_special_tokens=False)[-1] == size
     assert pipeline.encode("a<pad>", add_special_tokens=False)[-1] != size
-    assert pipeline.num_special_tokens() == 1 and pipeline.num_special_tokens(pair=True) == 2
+    assert pipeline.num_special_tokens() == 1
+    assert pipeline.num_special_tokens(pair=True) == 2
 
 
 def test_wrong_templates(pipeline):
     with pytest.raises(ValueError, match="each text once"):
         pipeline.with_template([("B", None, 0)], [("A", None, 0), ("B", None, 0)])
-    with pytest.raises(ValueError, match="'<s>' has no id|\"<s>\" has no id"):
+    with pytest.raises(ValueError, match=r"<s>.* has no id"):
         pipeline.with_template([("<s>", None, 0), ("A", None, 0)], [])
 
 
@@ -267,10 +276,13 @@ def test_pickles(pipeline, protocol, default_tokenizer):
         [*SPECIAL, (default_tokenizer.vocab_size + 3, "<far>", True, False, True, False, False)]
     )
     again = pickle.loads(pickle.dumps(pipeline, protocol))
-    assert again.mode == pipeline.mode and again.legacy == pipeline.legacy
-    assert again.added_tokens == pipeline.added_tokens and again.template == pipeline.template
+    assert again.mode == pipeline.mode
+    assert again.legacy == pipeline.legacy
+    assert again.added_tokens == pipeline.added_tokens
+    assert again.template == pipeline.template
     assert again.encode_batch(TEXTS).lists("input_ids") == pipeline.encode_batch(TEXTS).lists("input_ids")
-    assert copy.copy(pipeline) is pipeline and copy.deepcopy(pipeline) is pipeline
+    assert copy.copy(pipeline) is pipeline
+    assert copy.deepcopy(pipeline) is pipeline
 
 
 def test_threads_share_a_pipeline(pipeline):

@@ -1,6 +1,4 @@
-"""`Pipeline` against the live tokenizers library, over the embedded model: added tokens with every flag, pairs,
-words, truncation with windows, offsets, decoding.
-"""
+"""`Pipeline` against the live tokenizers library: added tokens, pairs, truncation, offsets, decoding."""
 
 import functools
 

@@ -157,8 +157,8 @@ impl Splitter {
         let token = &self.tokens.tokens()[automaton.numbers[found as usize] as usize];
         let is_within =
             || before.chars().next_back().is_some_and(is_word) || after.chars().next().is_some_and(is_word);
-        let counts = !(split_special && token.special) && !(token.single_word && is_within());
-        counts.then_some(token)
+        let is_text = (split_special && token.special) || (token.single_word && is_within());
+        (!is_text).then_some(token)
     }
 
     /// `AddedVocabulary::find_matches`.
