@@ -38,12 +38,22 @@ pub(crate) struct Encoder {
 /// What is known of the components before any text comes.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
-    /// If the normalizer does nothing but make spaces `▁` and put one in front: whether it does the latter.
-    plain_normalizer: Option<bool>,
+    /// What the normalizer does, if that is little enough to do without it.
+    plain_normalizer: Option<PlainNormalizer>,
     /// If there is no pre-tokenizer but a `Metaspace` with `▁`, that one.
     metaspace: Option<Metaspace>,
     /// Whether parts can be encoded without ranges.
     is_plain: bool,
+}
+
+/// What the normalizers of Llama's files do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlainNormalizer {
+    Nothing,
+    /// Spaces become `▁`.
+    Spaces,
+    /// And one is put in front.
+    SpacesAndPrefix,
 }
 
 /// A token, the bytes of the original text that it stands for (see [`AlignedText::original_range`]), and
@@ -123,8 +133,10 @@ impl Encoder {
             return Ok(());
         }
         match self.plan.plain_normalizer {
-            Some(true) => self.engine.encode(worker, chunk, !chunk.is_empty(), ids),
-            Some(false) => self.encode_part(worker, chunk, start, ids),
+            Some(PlainNormalizer::SpacesAndPrefix) => {
+                self.engine.encode(worker, chunk, !chunk.is_empty(), ids)
+            }
+            Some(_) => self.encode_part(worker, chunk, start, ids),
             None => self.encode_part(worker, &self.normalize_plain(chunk), start, ids),
         }
     }
@@ -140,10 +152,10 @@ impl Encoder {
     /// A chunk, normalized.
     pub(crate) fn normalize_plain<'a>(&self, chunk: &'a str) -> Cow<'a, str> {
         match (&self.normalizer, self.plan.plain_normalizer) {
-            (None, _) => Cow::Borrowed(chunk),
-            (_, Some(prefix)) if !chunk.is_empty() => {
+            (None, _) | (_, Some(PlainNormalizer::Nothing)) => Cow::Borrowed(chunk),
+            (_, Some(plain)) if !chunk.is_empty() => {
                 let mut text = String::with_capacity(chunk.len() + chunk.len() / 2 + SPACE_SYMBOL.len());
-                if prefix {
+                if plain == PlainNormalizer::SpacesAndPrefix {
                     text.push(SPACE);
                 }
                 let mut done = 0;
@@ -234,9 +246,11 @@ impl Plan {
         };
         let plain_normalizer = match steps.as_slice() {
             // Then spaces are replaced by the pre-tokenizer, or not at all.
-            [] => Some(false),
-            [step] if is_replace(step) => Some(false),
-            [prefix, step] | [step, prefix] if is_prefix(prefix) && is_replace(step) => Some(true),
+            [] => Some(PlainNormalizer::Nothing),
+            [step] if is_replace(step) => Some(PlainNormalizer::Spaces),
+            [prefix, step] | [step, prefix] if is_prefix(prefix) && is_replace(step) => {
+                Some(PlainNormalizer::SpacesAndPrefix)
+            }
             _ => None,
         };
         let is_told = metaspace.is_none_or(|metaspace| {
