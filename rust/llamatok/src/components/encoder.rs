@@ -11,14 +11,12 @@
 //! and puts one in front by itself.
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::{
     AlignedText, BpeModel, Metaspace, Normalizer, Pattern, PreTokenizer, PrependScheme, TokenizerJson,
 };
 use crate::bpe::ranked::{RankedEngine, RankedWorker, Span, WordRule};
-use crate::tokenizer::CacheInfo;
 use crate::vocabulary::SPACE_SYMBOL;
 use crate::{Result, TokenId};
 
@@ -84,11 +82,6 @@ impl Encoder {
         &self.model
     }
 
-    /// The state of the cache.
-    pub(crate) fn cache_info(&self) -> CacheInfo {
-        self.engine.cache_info()
-    }
-
     /// Why text goes the general way, if it does.
     pub(crate) fn general_because(&self) -> Option<&'static str> {
         self.engine.general_because()
@@ -97,24 +90,6 @@ impl Encoder {
     /// Lends a worker to `work`.
     pub(crate) fn with_worker<T>(&self, work: impl FnOnce(&mut RankedWorker) -> T) -> T {
         self.engine.with_worker(work)
-    }
-
-    /// A place in `range` where a chunk (UTF-8) may be cut in two: the first is encoded by
-    /// [`encode_chunk`](Self::encode_chunk), the second by [`encode_rest`](Self::encode_rest). `None` where
-    /// there is none, or the components do not allow it.
-    pub(crate) fn find_cut(&self, chunk: &[u8], range: Range<usize>) -> Option<usize> {
-        self.plan.plain_normalizer.filter(|_| self.plan.is_plain)?;
-        self.engine.find_cut(chunk, range)
-    }
-
-    /// Appends the ids of what follows a cut that [`find_cut`](Self::find_cut) gave.
-    pub(crate) fn encode_rest(
-        &self,
-        worker: &mut RankedWorker,
-        rest: &str,
-        ids: &mut Vec<TokenId>,
-    ) -> Result<()> {
-        self.engine.encode(worker, rest, false, ids)
     }
 
     /// Appends the ids of a chunk that begins at byte `start` of its text, and holds none of the added tokens
