@@ -22,8 +22,8 @@ pub(super) fn recognize(data: &[u8]) -> Option<Error> {
     }
     if is_json(text) {
         return unsupported(
-            "this is a JSON file; `tokenizer.json` is not supported by this loader yet\n\
-             hint: use the `tokenizer.model` or GGUF file of the same model",
+            "this is a JSON file; a `tokenizer.json` states a pipeline of its own, and is not read as a model\n\
+             hint: `LlamaTokenizer` reads it; here, use the `tokenizer.model` or GGUF file of the same model",
         );
     }
     if is_tiktoken(data) {
