@@ -6,7 +6,8 @@
 
 Both models read the same memory. Logits are compared before anything is timed; a shape where they differ by
 more than 1e-5 of the greatest is reported and not timed. The two are timed in turn, and ratios are taken
-within a round: the median is given, with the lowest and the highest, which tell how much else the machine had to do.
+within a round: the median is given, with the lowest and the highest, which tell how much else the machine had
+to do.
 """
 
 from __future__ import annotations
@@ -204,13 +205,17 @@ def machine(threads: int) -> dict[str, Any]:
 def markdown(record: dict[str, Any]) -> str:
     """The record as a page."""
     about = record["machine"]
+    where = (
+        f"{about['processor']}, {about['cores']} cores, {about['threads']} threads, load {about['load']:.0f}"
+    )
+    joined = "joined" if record["fused"] else "separate"
     page = [
         "# The Llama model beside transformers",
         "",
-        f"{about['processor']}, {about['cores']} cores, {about['threads']} threads, load "
-        f"{about['load']:.1f}; torch {about['torch']}, transformers {about['transformers']}; float32, random weights, vocabulary "
-        f"{VOCABULARY}, {'joined' if record['fused'] else 'separate'} projections. Tokens a second: the "
-        "median, and the best round in brackets. Ratio: the median within rounds, and the lowest and the highest.",
+        f"{where}; torch {about['torch']}, transformers {about['transformers']}; float32, random weights, "
+        f"vocabulary {VOCABULARY}, {joined} projections. Tokens a second: the median, and the best round in "
+        "brackets. "
+        "Ratio: the median within rounds, and the lowest and the highest.",
         "",
         "| shape | what | transformers | llamatok | ratio | logits differ by |",
         "| --- | --- | ---: | ---: | ---: | ---: |",

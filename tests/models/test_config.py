@@ -256,6 +256,19 @@ def test_files_that_hold_no_configuration_are_named(tmp_path):
         LlamaConfig.from_pretrained(tmp_path / "nowhere")
 
 
+def test_a_repository_of_the_hub_is_found_in_its_cache(tmp_path):
+    pytest.importorskip("huggingface_hub")
+    folder = tmp_path / "models--somebody--small"
+    LlamaConfig(**SMALL).save_pretrained(folder / "snapshots" / "abc")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    options = {"cache_dir": tmp_path, "local_files_only": True}
+    config = LlamaConfig.from_pretrained("somebody/small", **options, num_labels=5)
+    assert (config.hidden_size, config.num_labels, config.name_or_path) == (32, 5, "somebody/small")
+    with pytest.raises(OSError, match="cache"):
+        LlamaConfig.from_pretrained("somebody/nothing", **options)
+
+
 def test_a_function_serves_as_activation():
     config = LlamaConfig(**SMALL, hidden_act=torch.nn.functional.silu)
     ids = torch.tensor([[1, 2]])

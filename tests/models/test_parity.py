@@ -294,6 +294,20 @@ def test_gradients_equal_transformers(shape, checkpointing):
     assert not got["model.embed_tokens.weight"][3].any() or ours.config.tie_word_embeddings
 
 
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_autocast_equals_transformers(implementation):
+    theirs, ours = pair(num_key_value_heads=2, attn_implementation=implementation)
+    ids = some_ids(2, 10)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected, got = theirs(ids, labels=ids), ours(ids, labels=ids)
+        assert_close(got.logits, expected.logits, 0.02)
+        assert_close(stepwise(ours, ids, (6, 1, 3)), expected.logits, 0.03)
+    expected.loss.backward()
+    got.loss.backward()
+    for mine, reference in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert_close(mine.grad, reference.grad, 0.05)
+
+
 def test_gradients_pass_through_a_cache():
     theirs, ours = pair(num_key_value_heads=2)
     ids = some_ids(1, 9)

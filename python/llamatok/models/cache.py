@@ -319,17 +319,16 @@ class StaticCache(Cache):
         """Say that `count` tokens come, at `cache_position` or after the last; return their positions."""
         if cache_position is None:
             cache_position = self.position + torch.arange(count, device=self.position.device)
-        self.writes = cache_position
-        self.position.copy_(cache_position[-1] + 1)
+        end = cache_position[-1] + 1
         whole = torch.compiler.is_compiling() or self.position.device.type != "cpu"
-        self._filled = None if whole else int(self.position)
-        if self._filled is not None and self._filled > self.max_cache_len:
-            self._filled -= count
-            self.position.sub_(count)
+        filled = None if whole else int(end)
+        if filled is not None and filled > self.max_cache_len:
             raise ValueError(
-                f"the static cache has room for {self.max_cache_len} tokens; {self._filled} are in it, and "
+                f"the static cache has room for {self.max_cache_len} tokens; {filled - count} are in it, and "
                 f"{count} more came; make it with a larger `max_cache_len`"
             )
+        self.writes, self._filled = cache_position, filled
+        self.position.copy_(end)
         return cache_position
 
     @property

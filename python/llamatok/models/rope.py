@@ -182,5 +182,4 @@ class RotaryEmbedding:
 def rotate(x: torch.Tensor, turns: Turns) -> torch.Tensor:
     """Turn the pairs (i, i + head_dim / 2) of `x` (batch, length, heads, head_dim) by their angles."""
     cos, sin = turns
-    # In place on what was just made: fewer buffers, and still the rounding of three operations.
-    return (x * cos).add_(x.roll(x.shape[-1] // 2, dims=-1).mul_(sin))
+    return (x * cos).add_(x.roll(x.shape[-1] // 2, dims=-1) * sin)
