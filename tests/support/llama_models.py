@@ -5,14 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import pytest
+import torch
+import transformers
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
-
-from llamatok import models  # noqa: E402
+from llamatok import models
 
 VOCABULARY = 61
 SMALL: dict[str, Any] = {

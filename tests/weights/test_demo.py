@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from support.locations import DEFAULT_MODEL
 
 torch = pytest.importorskip("torch", reason="the extra `torch` is not installed")

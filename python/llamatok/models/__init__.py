@@ -7,6 +7,7 @@ except ImportError as error:
         "`llamatok.models` needs PyTorch; install it with `pip install 'llamatok[torch]'`"
     ) from error
 
+from .base import PreTrainedModel, no_init_weights
 from .cache import Cache, DynamicCache, QuantizedCache, SlidingWindowCache, StaticCache
 from .config import LlamaConfig, PretrainedConfig
 from .grouped_query import convert_to_grouped_query
@@ -38,9 +39,11 @@ __all__ = [
     "OpenLlamaForCausalLM",
     "OpenLlamaForSequenceClassification",
     "OpenLlamaModel",
+    "PreTrainedModel",
     "PretrainedConfig",
     "QuantizedCache",
     "SlidingWindowCache",
     "StaticCache",
     "convert_to_grouped_query",
+    "no_init_weights",
 ]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 CONFIG_NAME = "config.json"
+_HUB_OPTIONS = ("revision", "cache_dir", "token", "local_files_only")
 
 # For each kind of RoPE: the settings it cannot do without, then those it may have (transformers 5.23.0).
 _ROPE_SETTINGS: dict[str, tuple[frozenset[str], frozenset[str]]] = {
@@ -56,6 +57,7 @@ class PretrainedConfig:
     """
 
     model_type: str = ""
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
     # Other `model_type`s whose checkpoints this class reads, with the defaults that are theirs.
     compatible_model_types: ClassVar[dict[str, dict[str, Any]]] = {}
 
@@ -257,10 +259,18 @@ class PretrainedConfig:
     def from_pretrained(
         cls: type[Config], pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any
     ) -> Config:
-        """Read the `config.json` of a folder, or the file itself."""
-        path = Path(pretrained_model_name_or_path)
-        config = cls.from_json_file(path / CONFIG_NAME if path.is_dir() else path, **kwargs)
-        config.name_or_path = str(pretrained_model_name_or_path)
+        """Read the `config.json` of a folder, the file itself, or that of a repository on the Hub.
+
+        The last needs the extra `hub`; `revision`, `cache_dir`, `token` and `local_files_only` are for it.
+        OSError where there is no such file.
+        """
+        name = os.fspath(pretrained_model_name_or_path)
+        options = {key: kwargs.pop(key) for key in _HUB_OPTIONS if key in kwargs}
+        path = Path(name) / CONFIG_NAME if os.path.isdir(name) else Path(name)
+        if not path.exists() and _is_hub_name(name):
+            path = _from_hub(name, options)
+        config = cls.from_json_file(path, **kwargs)
+        config.name_or_path = name
         return config
 
     def __eq__(self, other: object) -> bool:
@@ -456,6 +466,21 @@ def validate_rope(settings: Mapping[str, Any], head_dim: int) -> None:
                 )
             for factor in factors:
                 _check_number(f"rope_parameters.{name}", factor, above=0.0)
+
+
+def _is_hub_name(name: str) -> bool:
+    return (
+        name.count("/") == 1 and not name.startswith((".", "/", "~")) and not os.path.isdir(Path(name).parent)
+    )
+
+
+def _from_hub(name: str, options: dict[str, Any]) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        hint = "there is no such folder; to look on the Hub: pip install 'llamatok[hub]'"
+        raise FileNotFoundError(2, hint, name) from error
+    return Path(hf_hub_download(name, CONFIG_NAME, **options))
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -141,7 +141,7 @@ class LlamaAttention(Fusable):
             projected = self.qkv_proj(x)
         else:
             projected = torch.cat((self.q_proj(x), self.k_proj(x), self.v_proj(x)), dim=-1)
-        heads = projected.unflatten(-1, (-1, self.head_dim))  # (B, T, H + 2K, D)
+        heads = projected.view(*x.shape[:2], -1, self.head_dim)  # (B, T, H + 2K, D)
         turning = self.num_heads + self.num_key_value_heads
         query_key = rotate(heads[:, :, :turning], turns).transpose(1, 2)
         query, key = query_key[:, : self.num_heads], query_key[:, self.num_heads :]
@@ -172,7 +172,8 @@ class LlamaMLP(Fusable):
             gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
         else:
             gate, up = self.gate_proj(x), self.up_proj(x)
-        return cast(torch.Tensor, self.down_proj(self.act_fn(gate) * up))
+        gate = self.act_fn(gate)
+        return cast(torch.Tensor, self.down_proj(gate * up if torch.is_grad_enabled() else gate.mul_(up)))
 
 
 class LlamaDecoderLayer(nn.Module):

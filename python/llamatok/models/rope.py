@@ -179,4 +179,5 @@ class RotaryEmbedding:
 def rotate(x: torch.Tensor, turns: Turns) -> torch.Tensor:
     """Turn the pairs (i, i + head_dim / 2) of `x` (batch, length, heads, head_dim) by their angles."""
     cos, sin = turns
-    return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * sin
+    # In place on what was just made: fewer buffers, and still the rounding of three operations.
+    return (x * cos).add_(x.roll(x.shape[-1] // 2, dims=-1).mul_(sin))
