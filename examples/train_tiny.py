@@ -1,11 +1,11 @@
 """Trains a tiny Llama on the CPU, from text to a folder that `from_pretrained` reads.
 
     python examples/train_tiny.py book.txt -o tiny
-    python examples/train_tiny.py corpus.jsonl.zst --english --steps 9000 -o python/llamatok/data/demo
+    python examples/train_tiny.py corpus.jsonl.zst --english -o python/llamatok/data/demo
 
 The second line made the demo checkpoint inside the package (`llamatok/data/demo/README.md` tells from which
 text). Inputs are plain text, or JSON lines with the text under `text` (.jsonl, .jsonl.zst). The tokenizer
-is the embedded one, or the one given by --tokenizer. One thread and some 20 minutes are enough for the demo
+is the embedded one, or the one given by --tokenizer. One thread and 5 minutes are enough for the demo
 checkpoint.
 
 Nearly all weights of so small a model are embeddings, and most pieces of a vocabulary of 32,000 never occur
@@ -204,11 +204,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tokenizer", metavar="FILE", help="tokenizer.model (default: the embedded one)")
     parser.add_argument("--english", action="store_true", help="leave out documents in other languages")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch-size", type=int, default=8, help="windows in a step")
+    parser.add_argument("--batch-size", type=int, default=4, help="windows in a step")
     parser.add_argument("--length", type=int, default=128, help="tokens in a window")
     parser.add_argument("--learning-rate", type=float, default=4e-3)
-    parser.add_argument("--hidden-size", type=int, default=48)
-    parser.add_argument("--intermediate-size", type=int, default=160)
+    parser.add_argument("--hidden-size", type=int, default=56)
+    parser.add_argument("--intermediate-size", type=int, default=128)
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--kv-heads", type=int, default=2)

@@ -110,6 +110,8 @@ class Int8Linear(LighterLinear):
 
     @classmethod
     def refuses(cls, weight: torch.Tensor) -> str | None:
+        if not hasattr(torch.ops.aten, "_weight_int8pack_mm"):
+            return "this torch has no kernel for int8 weights"
         # With other numbers of inputs the kernel reads past the end of the rows, and crashes (torch 2.15).
         return f"{weight.shape[1]} inputs are no multiple of 32" if weight.shape[1] % 32 else None
 
@@ -155,6 +157,8 @@ class Int4Linear(LighterLinear):
 
     @classmethod
     def refuses(cls, weight: torch.Tensor) -> str | None:
+        if not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"):
+            return "this torch has no kernel for int4 weights on the CPU"
         rows, columns = weight.shape
         if rows % 16 or all(columns % size for size in cls.group_sizes):
             return f"{columns} inputs and {rows} outputs are no multiples of 32 and 16"
