@@ -1,6 +1,6 @@
 """Tokenize inside a Daft job of your own: pip install 'llamatok[corpus]' daft.
 
-    python examples/corpus_daft.py corpus.jsonl tokens/
+python examples/corpus_daft.py corpus.jsonl tokens/
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Tokenize inside a Spark job of your own, through Arrow: pip install 'llamatok[corpus]' pyspark (needs Java).
 
-    python examples/corpus_spark.py corpus.jsonl tokens/
+python examples/corpus_spark.py corpus.jsonl tokens/
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From shards to a training loop: pip install 'llamatok[corpus,torch]'.
 
-    llamatok corpus --format nanogpt --add-eos -o tokens corpus.jsonl.zst
-    python examples/corpus_training.py tokens/
+llamatok corpus --format nanogpt --add-eos -o tokens corpus.jsonl.zst
+python examples/corpus_training.py tokens/
 """
 
 from __future__ import annotations
