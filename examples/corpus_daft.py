@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import daft
+
 from llamatok.corpus import BatchTokenizer
 
 tokenizer = BatchTokenizer(add_eos=True)

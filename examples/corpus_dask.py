@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import dask.dataframe as dd
+
 from llamatok.corpus import BatchTokenizer
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import ray
+
 from llamatok.corpus import BatchTokenizer
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 
 import torch
-from llamatok.data import Collator, StreamingTokenDataset
 from torch.utils.data import DataLoader
+
+from llamatok.data import Collator, StreamingTokenDataset
 
 
 def main(folder: str, steps: int = 20) -> float:

@@ -34,10 +34,10 @@ def test_a_run_and_its_report(corpus: Path, tmp_path: Path, capsys: pytest.Captu
 
 def test_all_options_reach_the_run(corpus: Path, tmp_path: Path) -> None:
     options = [
-        "--format", "npy", "--add-bos", "--add-eos", "--text-key", "n.deep", "--id-key", "id", "--min-tokens", "3",
-        "--max-tokens", "90", "--truncate", "--dedup", "--val-fraction", "0.2", "--shuffle", "--seed", "4", "--pack",
-        "16", "--pad-last", "--no-position-ids", "--shard-size", "4kB", "--workers", "3", "--block-size", "4KiB",
-        "--quiet",
+        "--format", "npy", "--add-bos", "--add-eos", "--text-key", "n.deep", "--id-key", "id",
+        "--min-tokens", "3", "--max-tokens", "90", "--truncate", "--dedup", "--val-fraction", "0.2",
+        "--shuffle", "--seed", "4", "--pack", "16", "--pad-last", "--no-position-ids",
+        "--shard-size", "4kB", "--workers", "3", "--block-size", "4KiB", "--quiet",
     ]  # fmt: skip
     assert main(["corpus", "-o", str(tmp_path / "cli"), *options, str(corpus)]) == 0
     tokenize(
