@@ -1,6 +1,6 @@
 """Tokenize inside a Daft job of your own: pip install 'llamatok[corpus]' daft.
 
-    python examples/corpus_daft.py corpus.jsonl tokens/
+python examples/corpus_daft.py corpus.jsonl tokens/
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import daft
+
 from llamatok.corpus import BatchTokenizer
 
 tokenizer = BatchTokenizer(add_eos=True)

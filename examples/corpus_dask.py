@@ -1,6 +1,6 @@
 """Tokenize inside a Dask job of your own: pip install 'llamatok[corpus]' 'dask[dataframe]'.
 
-    python examples/corpus_dask.py corpus.jsonl tokens/
+python examples/corpus_dask.py corpus.jsonl tokens/
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import dask.dataframe as dd
+
 from llamatok.corpus import BatchTokenizer
 
 

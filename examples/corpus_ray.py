@@ -1,6 +1,6 @@
 """Tokenize inside a Ray Data job of your own: pip install 'llamatok[ray]'.
 
-    python examples/corpus_ray.py corpus.jsonl tokens/
+python examples/corpus_ray.py corpus.jsonl tokens/
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 import ray
+
 from llamatok.corpus import BatchTokenizer
 
 

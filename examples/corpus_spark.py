@@ -1,6 +1,7 @@
-"""Tokenize inside a Spark job of your own, through Arrow: pip install 'llamatok[corpus]' pyspark (needs Java).
+"""Tokenize inside a Spark job of your own, through Arrow: pip install 'llamatok[corpus]' pyspark (needs
+Java).
 
-    python examples/corpus_spark.py corpus.jsonl tokens/
+python examples/corpus_spark.py corpus.jsonl tokens/
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ import sys
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
-from llamatok.corpus import BatchTokenizer
 from pyspark.sql import SparkSession
 from pyspark.sql.types import ArrayType, IntegerType, StructField, StructType
+
+from llamatok.corpus import BatchTokenizer
 
 tokenizer = BatchTokenizer(add_eos=True)
 

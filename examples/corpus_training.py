@@ -1,7 +1,7 @@
 """From shards to a training loop: pip install 'llamatok[corpus,torch]'.
 
-    llamatok corpus --format nanogpt --add-eos -o tokens corpus.jsonl.zst
-    python examples/corpus_training.py tokens/
+llamatok corpus --format nanogpt --add-eos -o tokens corpus.jsonl.zst
+python examples/corpus_training.py tokens/
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 
 import torch
-from llamatok.data import Collator, StreamingTokenDataset
 from torch.utils.data import DataLoader
+
+from llamatok.data import Collator, StreamingTokenDataset
 
 
 def main(folder: str, steps: int = 20) -> float:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.texts import random_texts
 
 from llamatok import Tokenizer
+from support.texts import random_texts
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("zstandard")

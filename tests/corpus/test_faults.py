@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from support.texts import random_texts
 
 import llamatok.corpus.files
 from llamatok import Tokenizer
@@ -29,6 +28,7 @@ from llamatok.corpus import (
     RejectedError,
     tokenize,
 )
+from support.texts import random_texts
 
 from .conftest import TEXTS, expected, nanogpt, tree, write_jsonl
 
@@ -261,7 +261,7 @@ def test_an_input_that_changed_since_it_was_read_in_part(tmp_path: Path) -> None
 
 
 def test_missing_inputs_and_columns(tmp_path: Path) -> None:
-    with pytest.raises(MissingInputError, match="no such input: `.*none.jsonl`"):
+    with pytest.raises(MissingInputError, match=r"no such input: `.*none\.jsonl`"):
         run(tmp_path / "none.jsonl", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(MissingInputError, match=r"no input files: `.*empty`\nhint: files with these endings"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -212,7 +213,7 @@ def test_npy(shard_size: int | None, corpus: Path, tmp_path: Path, documents: li
         offsets = np.load(path, mmap_mode="r")
         tokens = np.load(str(path).replace(".offsets", ""), mmap_mode="r")
         assert tokens.dtype == np.uint16
-        found += [tokens[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        found += [tokens[a:b].tolist() for a, b in itertools.pairwise(offsets)]
     assert found == documents
 
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.texts import random_texts
 
 from llamatok.corpus import tokenize
+from support.texts import random_texts
 
 from .conftest import tree, write_jsonl
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.texts import random_texts
 
 import llamatok.corpus.files
 from llamatok import Tokenizer
 from llamatok.corpus import CorpusError, OutputError, tokenize
+from support.texts import random_texts
 
 from .conftest import TEXTS, expected, manifest, nanogpt, tree, write_jsonl
 
@@ -251,14 +252,14 @@ def test_shuffle_keeps_every_document(tmp_path: Path, tokenizer: Tokenizer) -> N
 
         offsets = np.load(tmp_path / name / "train.offsets.npy")
         tokens = np.load(tmp_path / name / "train.npy")
-        orders.append([tokens[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)])
+        orders.append([tokens[a:b].tolist() for a, b in itertools.pairwise(offsets)])
     plain = expected(tokenizer, texts)
     assert orders[0] == orders[1] != orders[2]
     assert sorted(orders[0]) == sorted(orders[2]) == sorted(plain)
     # A document's neighbours are others than before, all over the file.
     places = [plain.index(ids) for ids in orders[0][:200]]
     assert len({place // 300 for place in places}) == 10
-    assert sum(b == a + 1 for a, b in zip(places, places[1:], strict=False)) < 5
+    assert sum(b == a + 1 for a, b in itertools.pairwise(places)) < 5
 
 
 def test_many_buckets_shuffle_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,7 +171,8 @@ def test_blank_lines_byte_order_marks_and_several_values_in_a_line(
 ) -> None:
     source = tmp_path / "a.jsonl"
     source.write_bytes(
-        b'\xef\xbb\xbf{"text": "one"}\r\n\r\n   \n\n{"text": "two"}\n{"text": "3"} {"text": "4"}\n{"text": "five"}'
+        b'\xef\xbb\xbf{"text": "one"}\r\n\r\n   \n\n{"text": "two"}\n'
+        b'{"text": "3"} {"text": "4"}\n{"text": "five"}'
     )
     assert ids_of(source, tmp_path / "out") == flat(tokenizer, ["one", "two", "five"])
     reject = json.loads((tmp_path / "out" / "rejects.jsonl").read_bytes())

@@ -135,7 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.ray is not None:
             report = _on_ray(arguments)
         else:
-            progress = False if arguments.quiet else True
+            progress = not arguments.quiet
             report = tokenize(
                 arguments.inputs,
                 arguments.output,
@@ -169,9 +169,9 @@ def _on_ray(arguments: argparse.Namespace) -> Any:
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments that every runner takes."""
     names = (
-        "format", "kind", "text_key", "id_key", "invalid_utf8", "strict", "skip_damaged", "add_bos", "add_eos",
-        "min_tokens", "max_tokens", "dedup", "val_fraction", "shuffle", "seed", "pack", "shard_size", "resume",
-        "overwrite", "block_size",
+        "format", "kind", "text_key", "id_key", "invalid_utf8", "strict", "skip_damaged", "add_bos",
+        "add_eos", "min_tokens", "max_tokens", "dedup", "val_fraction", "shuffle", "seed", "pack",
+        "shard_size", "resume", "overwrite", "block_size",
     )  # fmt: skip
     return {
         **{name: getattr(arguments, name) for name in names},

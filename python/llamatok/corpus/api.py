@@ -70,8 +70,8 @@ def tokenize(
         kind: Reads all inputs as "text", "lines", "jsonl", "parquet", "arrow" or "csv" whatever their names.
         separator: What stands between the documents of a text file; without it, a file is a document.
         delimiter: What stands between the fields of CSV; a comma, or a tab in ``.tsv``, if not given.
-        columns: The source columns that the formats "parquet" and "arrow" keep; all but the text if not given.
-        add_bos: Put the beginning-of-sequence token before each document that has text.
+        columns: The source columns that the formats "parquet" and "arrow" keep; all but the text if not
+        given. add_bos: Put the beginning-of-sequence token before each document that has text.
         add_eos: Put the end-of-sequence token behind each document that has text.
         min_tokens: Leave out documents with fewer tokens, bos and eos counted.
         max_tokens: Leave out documents with more tokens, or cut them.
@@ -93,7 +93,8 @@ def tokenize(
         resume: Go on where an earlier call with the same settings was interrupted. Without it, that is an
             error.
         overwrite: Remove what an earlier run has left in the output folder, and begin anew.
-        progress: Show progress on standard error: always, never, or (by default) on a terminal only. Elsewhere
+        progress: Show progress on standard error: always, never, or (by default) on a terminal only.
+        Elsewhere
             the logger "llamatok.corpus" gets a line every ten seconds.
         checkpoint_seconds: How often the state is saved.
         block_size: Bytes of input that are worked on at a time; part of the settings.

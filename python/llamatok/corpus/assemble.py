@@ -142,7 +142,7 @@ class Assembler:
         yield "val", keep & is_val
 
     def shuffled(self, split: int, bucket: int, part: int) -> Iterator[tuple[int, int, int]]:
-        """Puts shuffled documents in their place, from the given part on; yields the next place to go on from."""
+        """Puts shuffled documents in their place, from the given part on; yields where to go on from."""
         for number, lane in enumerate(self._lanes.values()):
             if lane.shuffle is None or number < split:
                 continue

@@ -16,9 +16,9 @@ __all__ = ["BatchTokenizer"]
 class BatchTokenizer:
     """A callable that adds a column of token ids to a batch, and gives the batch in the type it came in.
 
-    Batches are `pyarrow.Table` and `pyarrow.RecordBatch` (no copies of rows), `pandas.DataFrame`, and dicts of
-    NumPy arrays. `arrays` does the same for a bare column. The object pickles small where the tokenizer is named
-    by a path: each process loads it once, at its first batch.
+    Batches are `pyarrow.Table` and `pyarrow.RecordBatch` (no copies of rows), `pandas.DataFrame`, and dicts
+    of NumPy arrays. `arrays` does the same for a bare column. The object pickles small where the tokenizer is
+    named by a path: each process loads it once, at its first batch.
 
     Args:
         tokenizer: A path to a model file or a `llamatok.Tokenizer`; the embedded one if not given.

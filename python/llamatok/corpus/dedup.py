@@ -1,9 +1,9 @@
 """Which documents were seen before, for any number of them, in little memory.
 
-Hashes of 128 bits lie in sorted runs, each at most half as long as the one before; a new run that is longer is
-merged. So there are few runs, each look-up is a binary search in each, and every hash is merged a logarithmic
-number of times. Long runs are files mapped into memory. What a resumed run needs is the plain log of all new
-hashes, from which the runs are built again.
+Hashes of 128 bits lie in sorted runs, each at most half as long as the one before; a new run that is longer
+is merged. So there are few runs, each look-up is a binary search in each, and every hash is merged a
+logarithmic number of times. Long runs are files mapped into memory. What a resumed run needs is the plain log
+of all new hashes, from which the runs are built again.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ CHART_HEIGHT = 200
 
 STYLE = """
 :root { color-scheme: light dark; --bar: #3b6fb6; --ink: #1c1e21; --quiet: #6a7078; --line: #d5d9de; }
-@media (prefers-color-scheme: dark) { :root { --bar: #7aa7e0; --ink: #e8eaed; --quiet: #9aa1a9; --line: #3c4248; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 760px; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
+@media (prefers-color-scheme: dark) { :root { --bar: #7aa7e0; --ink: #e8eaed; --quiet: #9aa1a9; --line:
+#3c4248; } } body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); max-width: 760px; margin: 2rem
+auto; padding: 0 1rem; } h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; } td, th { padding: .15rem .9rem .15rem 0; text-align: left; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 svg { max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
@@ -103,7 +103,8 @@ def _histogram(pairs: Sequence[tuple[int, int]]) -> str:
                 f"text-anchor='middle'>{_short(bound)}</text>"
             )
     base = f"<line x1='10' x2='{WIDTH - 10}' y1='{CHART_HEIGHT + 10}' y2='{CHART_HEIGHT + 10}'/>"
-    title = f"<text class='quiet' x='10' y='{CHART_HEIGHT + 48}'>tokens; the highest column has {most:,} documents</text>"
+    note = f"tokens; the highest column has {most:,} documents"
+    title = f"<text class='quiet' x='10' y='{CHART_HEIGHT + 48}'>{note}</text>"
     return _svg(CHART_HEIGHT + 56, "Histogram of document lengths", "".join(parts) + base + title)
 
 
@@ -137,7 +138,8 @@ def _bars(bars: Sequence[tuple[str, float, str]]) -> str:
         # The end of a path tells more than its beginning.
         short = name if len(name) <= 38 else "…" + name[-37:]
         parts.append(
-            f"<text x='{NAME_WIDTH - 8}' y='{y + 15}' text-anchor='end'><title>{escape(name)}</title>{escape(short)}</text>"
+            f"<text x='{NAME_WIDTH - 8}' y='{y + 15}' text-anchor='end'>"
+            f"<title>{escape(name)}</title>{escape(short)}</text>"
             f"<rect x='{NAME_WIDTH}' y='{y + 3}' width='{width:.1f}' height='{BAR_HEIGHT - 6}'/>"
             f"<text class='quiet' x='{NAME_WIDTH + width + 6:.1f}' y='{y + 15}'>{escape(figure)}</text>"
         )

@@ -65,7 +65,7 @@ class Input:
         """The file as stored, and a stream with `readinto` over its content."""
         if self.is_local and self.compression in ("xz", "zstd"):
             try:
-                stored = cast(BinaryIO, open(self.path, "rb"))
+                stored = cast(BinaryIO, open(self.path, "rb"))  # noqa: SIM115
             except FileNotFoundError:
                 raise self.vanished() from None
         else:

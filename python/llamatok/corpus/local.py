@@ -1,4 +1,5 @@
-"""One machine: readers cut blocks, workers tokenize them, and the caller's thread puts them together in order.
+"""One machine: readers cut blocks, workers tokenize them, and the caller's thread puts them together in
+order.
 
 All are threads: decompressing, parsing, tokenizing and writing happen outside Python's lock. A few inputs are
 read ahead, so that compressed files are decompressed side by side; what is on its way is bounded, and so is

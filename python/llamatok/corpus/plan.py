@@ -20,8 +20,8 @@ from llamatok.corpus.work import TokenizerSource
 
 __all__ = ["Plan"]
 
-#: Bytes of text in a byte of compressed input, and bytes of tokens in a byte of text: rough, for the number of
-#: buckets of a shuffle only.
+#: Bytes of text in a byte of compressed input, and bytes of tokens in a byte of text: rough, for the number
+#: of buckets of a shuffle only.
 TEXT_PER_COMPRESSED_BYTE = 4
 TOKENS_PER_TEXT_BYTE = 0.6
 
@@ -133,7 +133,8 @@ class Plan:
         for number in range(current, len(self.inputs)):
             item = self.inputs[number]
             size = item.current_size()
-            # A compressed input is one unit, of which the part that was read is compared when it is read again.
+            # A compressed input is one unit, of which the part that was read is compared when it is read
+            # again.
             fixed = item.kind in DIVIDED_INSIDE or (begun and number == current and item.compression is None)
             if size != item.size and fixed:
                 raise InputChangedError(

@@ -1,9 +1,9 @@
 """Many machines: Ray Data reads and tokenizes, and the caller puts the results together in order.
 
 Each unit of work is a row of a Ray dataset. Actors that hold the tokenizer turn units into blocks of tokens,
-which come back in the order of the input; what a lost machine was working on, Ray gives to another. The caller
-writes exactly as `llamatok.corpus.tokenize` does, so shards and manifest are the same bytes, an interrupted run
-is resumed in the same way, and either of the two may go on with what the other has begun.
+which come back in the order of the input; what a lost machine was working on, Ray gives to another. The
+caller writes exactly as `llamatok.corpus.tokenize` does, so shards and manifest are the same bytes, an
+interrupted run is resumed in the same way, and either of the two may go on with what the other has begun.
 
 Inputs must be readable from every machine under the same name. Needs the extra ``llamatok[ray]``.
 """
@@ -18,9 +18,9 @@ from typing import Any
 from llamatok.corpus.api import make_settings, tokenize_arguments
 from llamatok.corpus.documents import TokenBlock
 from llamatok.corpus.errors import CorpusError
+from llamatok.corpus.inputs import as_list
 from llamatok.corpus.local import raw_blocks
 from llamatok.corpus.plan import Plan
-from llamatok.corpus.inputs import as_list
 from llamatok.corpus.progress import Progress, progress_for
 from llamatok.corpus.report import Report
 from llamatok.corpus.run import Run, Skip
@@ -75,7 +75,7 @@ def tokenize(
     Worker(source, chosen)  # whether the tokenizer has the tokens that are asked for
     if address is not None or not ray.is_initialized():
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
-    count = workers or max(1, int(ray.cluster_resources().get("CPU", 1) / cpus_per_worker))
+    count = workers or max(1, int(_processors() / cpus_per_worker))
     view = progress if isinstance(progress, Progress) else progress_for(progress)
     run = Run(as_list(inputs), os.fspath(output), source, chosen, resume, overwrite, checkpoint_seconds, view)
     with run:
@@ -83,6 +83,11 @@ def tokenize(
             run.consume(_token_blocks(run.plan, source, run.skip, count, cpus_per_worker))
     assert run.report is not None
     return run.report
+
+
+def _processors() -> float:
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources.get("CPU", 1.0)
 
 
 class _UnitTokenizer:
@@ -100,7 +105,8 @@ class _UnitTokenizer:
                 for number, raw, seconds in raw_blocks(self._plan, unit, passed):
                     yield _row(self._worker(unit.index, number, raw, seconds))
             except Exception as error:
-                # An exception here would be retried, and at last be wrapped in Ray's own: it travels as a row.
+                # An exception here would be retried, and at last be wrapped in Ray's own: it travels as a
+                # row.
                 yield _row(error)
                 return
 

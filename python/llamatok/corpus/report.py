@@ -78,7 +78,7 @@ class Report:
 
 
 def read_report(output: str, inputs: Any, settings: Settings, source: TokenizerSource, shown: str) -> Report:
-    """The report of a finished run, if it is the one that is asked for. Raises `OutputError` where it is not."""
+    """The report of a finished run. Raises `OutputError` where it is not the one that is asked for."""
     try:
         with open(os.path.join(output, "manifest.json"), "rb") as file:
             manifest = json.load(file)

@@ -1,10 +1,10 @@
 """A run over its whole life: begun, interrupted at any moment, taken up again, finished.
 
-The state folder `.llamatok` in the output folder holds the plan, the spools of the shards that are open, and a
-checkpoint: which block comes next, and how long each file was when all blocks before it had been written. A
+The state folder `.llamatok` in the output folder holds the plan, the spools of the shards that are open, and
+a checkpoint: which block comes next, and how long each file was when all blocks before it had been written. A
 file that is longer was written to by blocks that are going to come again, and is cut back. The checkpoint
-replaces its predecessor atomically, and finished shards take their names only after it knows of them; so there
-is no moment at which a kill loses or repeats anything.
+replaces its predecessor atomically, and finished shards take their names only after it knows of them; so
+there is no moment at which a kill loses or repeats anything.
 """
 
 from __future__ import annotations
@@ -237,16 +237,15 @@ class Run:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         try:
-            if self._assembler is not None:
-                if (
-                    error is not None
-                    and not self._in_step
-                    and self.phase == READ
-                    and not isinstance(error, OutputError)
-                ):
-                    # Between two blocks, the state is whole: save the work since the last checkpoint.
-                    with contextlib.suppress(OutputError, OSError):
-                        self._commit()
+            if self._assembler is not None and (
+                error is not None
+                and not self._in_step
+                and self.phase == READ
+                and not isinstance(error, OutputError)
+            ):
+                # Between two blocks, the state is whole: save the work since the last checkpoint.
+                with contextlib.suppress(OutputError, OSError):
+                    self._commit()
         finally:
             self._release()
             self.progress.end()

@@ -1,7 +1,8 @@
 """A shuffle of all documents, out of core: dealt to buckets at random, then each bucket in random order.
 
-Both draws come from the seed alone: which bucket a document goes to, from the block it is in; the order within
-a bucket, from the bucket's number. Every order of all documents can come out, whatever the number of buckets.
+Both draws come from the seed alone: which bucket a document goes to, from the block it is in; the order
+within a bucket, from the bucket's number. Every order of all documents can come out, whatever the number of
+buckets.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ class Shuffle:
         self._lengths = state["lengths"]
 
     def placed(self, bucket: int, skip: int) -> Iterator[Documents]:
-        """The documents of a bucket in their new order, some at a time; the first `skip` parts are left out."""
+        """The documents of a bucket in their new order, some at a time, without the first `skip` parts."""
         length = self._lengths[bucket]
         if not length:
             return

@@ -1,4 +1,4 @@
-"""A worker's part: a raw block goes in, a block of tokens comes out. Workers share nothing but the tokenizer."""
+"""A worker's part: a raw block goes in, a block of tokens comes out. Workers share only the tokenizer."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class TokenizerSource:
 def token_dtype(form: str, vocab_size: int) -> np.dtype[Any]:
     """The type of a token in the format, little-endian.
 
-    Megatron's `DType.optimal_dtype` takes int32 from 65,500 pieces on; the others take uint32 where ids do not
-    fit 16 bits.
+    Megatron's `DType.optimal_dtype` takes int32 from 65,500 pieces on; the others take uint32 where ids do
+    not fit 16 bits.
     """
     if form == "megatron":
         return np.dtype("<u2" if vocab_size < 65500 else "<i4")

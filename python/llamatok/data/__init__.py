@@ -5,7 +5,9 @@
     for batch in loader:
         loss = model(**batch).loss
 
-Needs torch, and pyarrow for the formats "parquet" and "arrow". (This folder also holds the embedded tokenizer.)
+Needs torch, and pyarrow for the formats "parquet" and "arrow".
+
+(This folder also holds the embedded tokenizer.)
 """
 
 from __future__ import annotations

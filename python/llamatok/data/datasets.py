@@ -27,8 +27,8 @@ Item = dict[str, torch.Tensor]
 class TokenDataset(Dataset[Item]):
     """Token shards by number.
 
-    An item has `input_ids` (int64, of shape ``(length,)``) and, where the run was packed with position ids and
-    items are its sequences, `position_ids` of the same shape.
+    An item has `input_ids` (int64, of shape ``(length,)``) and, where the run was packed with position ids
+    and items are its sequences, `position_ids` of the same shape.
 
     Args:
         folder: What `llamatok corpus` wrote.
@@ -117,9 +117,9 @@ def _item(arrays: ShardArrays, start: int, stop: int, with_positions: bool) -> I
 class StreamingTokenDataset(IterableDataset[Item]):
     """The items of a `TokenDataset` in a random order, shared out among ranks and workers.
 
-    All ranks have equally many items; up to ``world_size - 1`` are left out of an epoch. Within a rank, workers
-    take turns by batches, so that a DataLoader of the same batch size gives the same batches for any number of
-    workers. A place in an epoch can be saved and taken up again.
+    All ranks have equally many items; up to ``world_size - 1`` are left out of an epoch. Within a rank,
+    workers take turns by batches, so that a DataLoader of the same batch size gives the same batches for any
+    number of workers. A place in an epoch can be saved and taken up again.
 
     Args:
         folder, split, sequence_length: As for `TokenDataset`.

@@ -1,4 +1,4 @@
-"""Reading the shards that `llamatok corpus` writes, of any format, as arrays; flat ones without loading them."""
+"""Reading the shards that `llamatok corpus` writes, of any format, as arrays; flat ones are only mapped."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ class ShardFile:
             return self._table()
         if self.form == "litdata":
             count = int(np.fromfile(self._path(0), "<u4", 1)[0])
-            offsets = np.fromfile(self._path(0), "<u4", count + 1, offset=4).astype(np.int64)
-            tokens = self._flat(self._path(0), self.dtype, int(offsets[0]))
-            return ShardArrays(tokens, (offsets - offsets[0]) // tokens.itemsize, self._positions())
+            places = np.fromfile(self._path(0), "<u4", count + 1, offset=4).astype(np.int64)
+            tokens = self._flat(self._path(0), self.dtype, int(places[0]))
+            return ShardArrays(tokens, (places - places[0]) // tokens.itemsize, self._positions())
         tokens = self._flat(self._path(0), self.dtype)
         offsets = self._rows(len(tokens))
         if offsets is None and self.form == "megatron":

@@ -112,7 +112,7 @@ class Sink(ABC):
         """What else the format must remember from one document to the next."""
         return {}
 
-    def restore_format(self, state: dict[str, Any]) -> None:
+    def restore_format(self, state: dict[str, Any]) -> None:  # noqa: B027
         """Takes up what `format_state` gave."""
 
     # What the formats share.

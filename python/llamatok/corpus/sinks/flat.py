@@ -32,7 +32,8 @@ class NanoGptSink(Sink):
 class MegatronSink(Sink):
     """`.bin` and `.idx` of Megatron-LM (megatron/core/datasets/indexed_dataset.py).
 
-    As in tools/preprocess_data.py, a document without tokens has an entry among the documents and no sequence.
+    As in tools/preprocess_data.py, a document without tokens has an entry among the documents and no
+    sequence.
     """
 
     spools = ("tokens", "lengths")

@@ -225,7 +225,7 @@ class MdsSink(Sink):
 
 
 def _shape_bytes(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Bytes of the smallest unsigned type for each length: 1, 2 or 4, whose halves are MDS's codes 0, 1, 2."""
+    """Bytes of the smallest unsigned type for each length: 1, 2 or 4, by halves MDS's codes 0, 1, 2."""
     return np.where(lengths < 1 << 8, 1, np.where(lengths < 1 << 16, 2, 4))
 
 

@@ -58,7 +58,7 @@ def cut_stream(
 
 
 def _finish(stream: Any, buffer: bytearray, beyond: int, separator: bytes, path: str) -> Iterator[memoryview]:
-    """The last block of a range: `buffer` reaches `beyond` bytes past its end, into the last line or after it."""
+    """The last block of a range: `buffer` reaches `beyond` bytes past its end."""
     # The last line of the range is the one that holds the byte before the end.
     end = buffer.find(separator, max(0, len(buffer) - beyond - 1))
     searched = len(buffer)

@@ -105,10 +105,10 @@ class _Lines:
     def are_braced(self, low: int, high: int) -> bool:
         """Whether each of the lines begins with `{` and ends with `}`.
 
-        Only such lines go to Arrow, which does not ask that values be apart by line breaks, and which ends the
-        process where the first value is a bare `null` (apache/arrow issue 47409). In such lines, no value goes
-        over a break: inside a value, a `}` is never followed by a `{`, and a string has no raw line break. So
-        each line holds one whole value or more; and if there are as many rows as lines, then one.
+        Only such lines go to Arrow, which does not ask that values be apart by line breaks, and which ends
+        the process where the first value is a bare `null` (apache/arrow issue 47409). In such lines, no value
+        goes over a break: inside a value, a `}` is never followed by a `{`, and a string has no raw line
+        break. So each line holds one whole value or more; and if there are as many rows as lines, then one.
         """
         return bool(self.braced[low:high].all())
 

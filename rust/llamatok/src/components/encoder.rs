@@ -96,7 +96,11 @@ impl Encoder {
     /// front.
     pub(crate) fn normalizer_prefix(&self) -> Option<bool> {
         let is_alone = self.normalizer.is_some() && self.pre_tokenizer.is_none();
-        self.plan.plain_normalizer.filter(|_| is_alone && self.plan.is_plain)
+        match self.plan.plain_normalizer.filter(|_| is_alone && self.plan.is_plain)? {
+            PlainNormalizer::Nothing => None,
+            PlainNormalizer::Spaces => Some(false),
+            PlainNormalizer::SpacesAndPrefix => Some(true),
+        }
     }
 
     /// Appends the ids of a part of a chunk, with `▁` in front of it if `prefix` says so, where
@@ -118,8 +122,9 @@ impl Encoder {
             |metaspace: Metaspace| !chunk.starts_with([' ', SPACE]) && metaspace.prepends_at(start);
         let splits = self.plan.metaspace.is_some_and(|metaspace| metaspace.split);
         match self.plan.plain_normalizer.filter(|_| self.plan.is_plain && !splits)? {
-            true => Some(!chunk.is_empty()),
-            false => Some(!chunk.is_empty() && self.plan.metaspace.is_some_and(in_front)),
+            PlainNormalizer::SpacesAndPrefix => Some(!chunk.is_empty()),
+            PlainNormalizer::Nothing if self.plan.metaspace.is_none() => None,
+            _ => Some(!chunk.is_empty() && self.plan.metaspace.is_some_and(in_front)),
         }
     }
 
