@@ -20,10 +20,12 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
+import sys
 import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -170,7 +172,7 @@ class _Engine:
     def __init__(self, backend: Any, pipeline: Pipeline | None) -> None:
         self.backend = backend
         self.pipeline = pipeline
-        #: Set whenever somebody is handed the backend itself.
+        #: Set when somebody is handed the backend itself, as long as it is held.
         self.touched = False
         self.components = _components(backend)
         self._note_added_tokens()
@@ -196,17 +198,38 @@ class _Engine:
             self.backend.get_vocab_size(with_added_tokens=False), *(t[0] + 1 for t in self.added), 0
         )
 
-    def is_current(self, backend: Any) -> bool:
+    def is_current(self, tokenizer: Any) -> bool:
         """Whether nothing of the backend has changed since the engine was made, or brought up to date."""
+        held = self.touched and _is_held(tokenizer)
+        backend = tokenizer._tokenizer
         if self.backend is not backend or self.components != _components(backend):
             return False
         if self.touched or backend.id_to_token(self.limit) is not None:
-            self.touched = False
+            self.touched = held
             known = self.added
             self._note_added_tokens()
             if self.added != known and self.pipeline is not None:
                 self.pipeline = self.pipeline.with_added_tokens(self.added)
         return True
+
+
+def _references(tokenizer: Any) -> int:
+    return sys.getrefcount(tokenizer.__dict__["_tokenizer"])
+
+
+def _unheld() -> int:
+    backend = object()
+    return _references(SimpleNamespace(_tokenizer=backend))
+
+
+#: The references to a backend that only its tokenizer and one other object have: here a variable, else the
+#: engine. How many of them Python counts in passing differs from version to version.
+_UNHELD = _unheld()
+
+
+def _is_held(tokenizer: Any) -> bool:
+    """Whether anybody beside a tokenizer and its engine has the backend in hand, and so may change it."""
+    return _references(tokenizer) > _UNHELD
 
 
 def _components(backend: Any) -> tuple[Any, ...]:
@@ -238,7 +261,7 @@ class _Accelerated:
     def _llamatok_pipeline(self) -> Pipeline | None:
         """The pipeline of the tokenizer as it is now; None once it has become one that is not supported."""
         engine = _engines.get(self)
-        if engine is None or not engine.is_current(self._tokenizer):  # type: ignore[attr-defined]
+        if engine is None or not engine.is_current(self):
             try:
                 engine = _Engine.of(self)
             except _Unsupported as reason:
