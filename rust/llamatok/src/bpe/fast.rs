@@ -240,6 +240,7 @@ impl FastMerger {
     fn look_up<const WIDE: bool>(&self, tables: &Tables, buffers: &mut Buffers, out: &mut Vec<TokenId>) {
         let Buffers { text, starts, batch, words, pending } = buffers;
         let Batch { keys, buckets } = &mut **batch;
+        let (short, long) = (tables.short.view(), tables.long.view());
         let mut rest = starts.as_slice();
         while rest.len() > 1 {
             let units = (rest.len() - 1).min(BATCH);
@@ -247,12 +248,12 @@ impl FastMerger {
                 let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
                 if end - start <= SHORT {
                     let key = ShortKey::new(text, start, end - start);
-                    buckets[index] = tables.short.bucket(&key);
-                    tables.short.prefetch(buckets[index]);
+                    buckets[index] = short.bucket(&key);
+                    short.prefetch(buckets[index]);
                     keys[index] = key;
                 } else if end - start <= LONG {
-                    buckets[index] = tables.long.bucket(&LongKey::new(text, start, end - start));
-                    tables.long.prefetch(buckets[index]);
+                    buckets[index] = long.bucket(&LongKey::new(text, start, end - start));
+                    long.prefetch(buckets[index]);
                 }
             }
             for index in 0..units {
@@ -261,7 +262,7 @@ impl FastMerger {
                 // The space of a unit after a run may make the run longer.
                 let is_done = |lone_space: bool| !(lone_space && follows_space(text, start));
                 if end - start <= SHORT {
-                    if let Some(hit) = tables.short.get(buckets[index], &keys[index]) {
+                    if let Some(hit) = short.get(buckets[index], &keys[index]) {
                         hit.emit::<WIDE>(out);
                         if is_done(hit.lone_space()) {
                             continue;
@@ -269,7 +270,7 @@ impl FastMerger {
                     }
                 } else if end - start <= LONG {
                     let key = LongKey::new(text, start, end - start);
-                    if let Some(hit) = tables.long.get(buckets[index], &key) {
+                    if let Some(hit) = long.get(buckets[index], &key) {
                         hit.emit::<WIDE>(out);
                         if is_done(hit.lone_space()) {
                             continue;

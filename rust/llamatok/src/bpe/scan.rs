@@ -72,6 +72,8 @@ pub(crate) struct Scanner {
     tables: Tables,
     /// Whether the last space of a run is cut off from the others.
     cuts_runs: bool,
+    /// For each byte a bit for its class, none for [`Class::Second`].
+    class_bits: Box<[u8; 256]>,
 }
 
 /// Sets of ASCII characters for look-ups by shuffle: character `c` is in the set if bit `c >> 4` of
@@ -102,7 +104,14 @@ impl Scanner {
             table
         };
         let tables = Tables { first: set(Class::First), isolated: set(Class::Isolated) };
-        Self { level, classes, tables, cuts_runs: true }
+        let class_bits = std::array::from_fn(|byte| match classes.ascii.get(byte) {
+            Some(Class::Space) => 1 << SPACE_BIT,
+            Some(Class::First) => 1 << FIRST_BIT,
+            Some(Class::Isolated) => 1 << ISOLATED_BIT,
+            Some(Class::Second) => 0,
+            None => 1 << OTHER_BIT,
+        });
+        Self { level, classes, tables, class_bits: Box::new(class_bits), cuts_runs: true }
     }
 
     /// Leaves runs of spaces, and the words after them, in one unit.
@@ -237,21 +246,35 @@ impl Scanner {
         (cuts as u64, (cuts >> 64) as u64)
     }
 
+    /// Eight bytes at a time: the class bits of each from a table, next to each other in a word, and
+    /// then one bit of all eight gathered by a multiplication.
     fn masks_scalar(&self, block: &[u8; BLOCK]) -> Masks {
         let mut masks = Masks::default();
-        for (index, &byte) in block.iter().enumerate() {
-            let bit = 1 << index;
-            match self.classes.ascii.get(usize::from(byte)) {
-                Some(Class::Space) => masks.space |= bit,
-                Some(Class::First) => masks.first |= bit,
-                Some(Class::Isolated) => masks.isolated |= bit,
-                Some(Class::Second) => {}
-                None => masks.other |= bit,
+        for (index, bytes) in block.chunks_exact(8).enumerate() {
+            let mut classes = [0; 8];
+            for (class, &byte) in classes.iter_mut().zip(bytes) {
+                *class = self.class_bits[usize::from(byte)];
             }
+            let classes = u64::from_le_bytes(classes);
+            let gather = |bit: u32| {
+                // Bit 8k of the first factor times bit 56 - 7k of the second one is bit 56 + k; and no
+                // other two of their bits meet there, nor carry into it.
+                let ones = classes >> bit & 0x0101_0101_0101_0101;
+                ones.wrapping_mul(0x0102_0408_1020_4080) >> 56 << (8 * index)
+            };
+            masks.space |= gather(SPACE_BIT);
+            masks.first |= gather(FIRST_BIT);
+            masks.isolated |= gather(ISOLATED_BIT);
+            masks.other |= gather(OTHER_BIT);
         }
         masks
     }
 }
+
+const SPACE_BIT: u32 = 0;
+const FIRST_BIT: u32 = 1;
+const ISOLATED_BIT: u32 = 2;
+const OTHER_BIT: u32 = 3;
 
 /// Appends the places of the bits of `mask`, counted from `base`.
 #[inline(always)]
@@ -360,7 +383,31 @@ mod tests {
         Vocabulary::new(std::iter::once(unk).chain(pieces).collect(), false).unwrap()
     }
 
+    /// The masks by the letter of their definition.
+    fn masks_by_class(classes: &ByteClasses, block: &[u8; BLOCK]) -> Masks {
+        let mask = |of: Option<Class>| {
+            let bits = block.iter().enumerate().map(|(index, &byte)| {
+                u64::from(classes.ascii.get(usize::from(byte)).copied() == of) << index
+            });
+            bits.sum()
+        };
+        Masks {
+            space: mask(Some(Class::Space)),
+            first: mask(Some(Class::First)),
+            isolated: mask(Some(Class::Isolated)),
+            other: mask(None),
+        }
+    }
+
     proptest! {
+        #[test]
+        fn masks_are_those_of_the_classes(block in prop::collection::vec(any::<u8>(), BLOCK)) {
+            let classes = ByteClasses::new(&vocabulary(&["ab", "..", "▁a", "é"]));
+            let block: [u8; BLOCK] = block.try_into().unwrap();
+            let scanner = Scanner::new(Level::Scalar, classes.clone());
+            prop_assert_eq!(scanner.masks_scalar(&block), masks_by_class(&classes, &block));
+        }
+
         #[test]
         fn levels_agree_and_cuts_are_allowed(
             text in "([ab1. \n]|[éß中文🦙”’]|  ){0,300}",

@@ -226,7 +226,7 @@ mod tests {
         for number in 0..200_000 {
             let key = ShortKey::of_words([number, 1 << 56]);
             let mut handle = cache.handle();
-            let table = &handle.tables(&cache).short;
+            let table = handle.tables(&cache).short.view();
             if let Some(hit) = table.get(table.bucket(&key), &key) {
                 let mut ids = Vec::with_capacity(16);
                 hit.emit::<false>(&mut ids);
@@ -292,7 +292,7 @@ mod tests {
                             [number as u32, number as u32 + 1, 0, 0, number as u32 + 2, number as u32 + 3];
                         if round % 3 == 0 {
                             table.insert(&key, Cells::pack::<false>(&ids, false).unwrap());
-                        } else if let Some(hit) = table.get(table.bucket(&key), &key) {
+                        } else if let Some(hit) = table.view().get(table.view().bucket(&key), &key) {
                             let mut found = Vec::with_capacity(16);
                             hit.emit::<false>(&mut found);
                             assert_eq!(found, ids);

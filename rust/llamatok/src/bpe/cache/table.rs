@@ -17,6 +17,7 @@ use super::key::{Key, LongKey, ShortKey};
 use crate::vocabulary::TokenId;
 
 /// A bucket: a head and seven words.
+#[derive(Debug)]
 #[repr(align(64))]
 struct Bucket([AtomicU64; 8]);
 
@@ -155,25 +156,26 @@ impl Buckets {
             None => &[],
         }
     }
+}
 
-    /// The place in `0..groups` of a hash of 32 good bits.
-    #[inline(always)]
-    fn place(hash: u32, groups: usize) -> u32 {
-        ((u64::from(hash) * groups as u64) >> 32) as u32
-    }
+/// The place in `0..groups` of a hash of 32 good bits.
+#[inline(always)]
+fn place(hash: u32, groups: usize) -> u32 {
+    ((u64::from(hash) * groups as u64) >> 32) as u32
+}
 
-    #[inline(always)]
-    fn prefetch(&self, index: usize) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-            let address = self.all().as_ptr().wrapping_add(index);
-            // SAFETY: a prefetch reads nothing, whatever the address; SSE is part of x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = index;
+/// Asks the processor to load a bucket.
+#[inline(always)]
+fn prefetch(buckets: &[Bucket], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+        let address = buckets.as_ptr().wrapping_add(index);
+        // SAFETY: a prefetch reads nothing, whatever the address; SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (buckets, index);
 }
 
 impl Bucket {
@@ -239,38 +241,15 @@ impl ShortTable {
         self.0.entries.load(Ordering::Relaxed) >= self.0.len / 2
     }
 
-    /// The bucket of a key.
+    /// The buckets of the moment, to look keys up.
     #[inline(always)]
-    pub(crate) fn bucket(&self, key: &ShortKey) -> u32 {
-        Buckets::place(key.hash(), self.0.len)
-    }
-
-    /// Asks the processor to load a bucket.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, bucket: u32) {
-        self.0.prefetch(bucket as usize);
-    }
-
-    /// Looks a key up in its bucket.
-    #[inline(always)]
-    pub(crate) fn get(&self, bucket: u32, key: &ShortKey) -> Option<Hit<SHORT_WORDS>> {
-        let bucket = self.0.all().get(bucket as usize)?;
-        let head = bucket.begin_read()?;
-        let Key([low, high]) = *key;
-        let cells = if bucket.word(1) == low && bucket.word(2) == high {
-            Cells { words: [bucket.word(5), bucket.word(6)], meta: head as Meta }
-        } else if bucket.word(3) == low && bucket.word(4) == high {
-            Cells { words: [bucket.word(7), bucket.word(6) >> 32], meta: (head >> 8) as Meta }
-        } else {
-            return None;
-        };
-        // A meta of 0 would be an empty entry; but no key is all zeros, since a unit has a length.
-        bucket.end_read(head).then_some(cells)
+    pub(crate) fn view(&self) -> ShortView<'_> {
+        ShortView(self.0.all())
     }
 
     /// Puts an entry in front of its bucket, unless it is there; the last one there is lost.
     pub(crate) fn insert(&self, key: &ShortKey, cells: Cells<SHORT_WORDS>) {
-        let Some(bucket) = self.0.all().get(self.bucket(key) as usize) else {
+        let Some(bucket) = self.0.all().get(self.view().bucket(key) as usize) else {
             self.0.entries.fetch_add(1, Ordering::Relaxed);
             return;
         };
@@ -309,6 +288,41 @@ impl ShortTable {
     }
 }
 
+/// The buckets of a [`ShortTable`], as two numbers that a loop can keep in registers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShortView<'a>(&'a [Bucket]);
+
+impl ShortView<'_> {
+    /// The bucket of a key.
+    #[inline(always)]
+    pub(crate) fn bucket(self, key: &ShortKey) -> u32 {
+        place(key.hash(), self.0.len())
+    }
+
+    /// Asks the processor to load a bucket.
+    #[inline(always)]
+    pub(crate) fn prefetch(self, bucket: u32) {
+        prefetch(self.0, bucket as usize);
+    }
+
+    /// Looks a key up in its bucket.
+    #[inline(always)]
+    pub(crate) fn get(self, bucket: u32, key: &ShortKey) -> Option<Hit<SHORT_WORDS>> {
+        let bucket = self.0.get(bucket as usize)?;
+        let head = bucket.begin_read()?;
+        let Key([low, high]) = *key;
+        let cells = if bucket.word(1) == low && bucket.word(2) == high {
+            Cells { words: [bucket.word(5), bucket.word(6)], meta: head as Meta }
+        } else if bucket.word(3) == low && bucket.word(4) == high {
+            Cells { words: [bucket.word(7), bucket.word(6) >> 32], meta: (head >> 8) as Meta }
+        } else {
+            return None;
+        };
+        // A meta of 0 would be an empty entry; but no key is all zeros, since a unit has a length.
+        bucket.end_read(head).then_some(cells)
+    }
+}
+
 /// The table of long units: one entry in a bucket (key in words 1 to 4, ids in 5 to 7), and two buckets
 /// for a key.
 #[derive(Debug)]
@@ -328,36 +342,15 @@ impl LongTable {
         self.0.entries.load(Ordering::Relaxed) >= self.0.len / 4
     }
 
-    /// The first bucket of a key.
+    /// The buckets of the moment, to look keys up.
     #[inline(always)]
-    pub(crate) fn bucket(&self, key: &LongKey) -> u32 {
-        Buckets::place(key.hash(), self.0.len / 2) * 2
-    }
-
-    /// Asks the processor to load both buckets.
-    #[inline(always)]
-    pub(crate) fn prefetch(&self, bucket: u32) {
-        self.0.prefetch(bucket as usize);
-        self.0.prefetch(bucket as usize + 1);
-    }
-
-    /// Looks a key up in its buckets.
-    #[inline(always)]
-    pub(crate) fn get(&self, bucket: u32, key: &LongKey) -> Option<Hit<LONG_WORDS>> {
-        let buckets = self.0.all().get(bucket as usize..bucket as usize + 2)?;
-        buckets.iter().find_map(|bucket| {
-            let head = bucket.begin_read()?;
-            if (0..4).any(|index| bucket.word(index + 1) != key.0[index]) {
-                return None;
-            }
-            let words = [bucket.word(5), bucket.word(6), bucket.word(7)];
-            bucket.end_read(head).then_some(Cells { words, meta: head as Meta })
-        })
+    pub(crate) fn view(&self) -> LongView<'_> {
+        LongView(self.0.all())
     }
 
     /// Puts an entry in one of its buckets, unless it is there.
     pub(crate) fn insert(&self, key: &LongKey, cells: Cells<LONG_WORDS>) {
-        let index = self.bucket(key) as usize;
+        let index = self.view().bucket(key) as usize;
         let Some(buckets) = self.0.all().get(index..index + 2) else {
             self.0.entries.fetch_add(1, Ordering::Relaxed);
             return;
@@ -388,5 +381,38 @@ impl LongTable {
                 other.insert(&key, Cells { words, meta: head as Meta });
             }
         }
+    }
+}
+
+/// The buckets of a [`LongTable`], as two numbers that a loop can keep in registers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LongView<'a>(&'a [Bucket]);
+
+impl LongView<'_> {
+    /// The first bucket of a key.
+    #[inline(always)]
+    pub(crate) fn bucket(self, key: &LongKey) -> u32 {
+        place(key.hash(), self.0.len() / 2) * 2
+    }
+
+    /// Asks the processor to load both buckets.
+    #[inline(always)]
+    pub(crate) fn prefetch(self, bucket: u32) {
+        prefetch(self.0, bucket as usize);
+        prefetch(self.0, bucket as usize + 1);
+    }
+
+    /// Looks a key up in its buckets.
+    #[inline(always)]
+    pub(crate) fn get(self, bucket: u32, key: &LongKey) -> Option<Hit<LONG_WORDS>> {
+        let buckets = self.0.get(bucket as usize..bucket as usize + 2)?;
+        buckets.iter().find_map(|bucket| {
+            let head = bucket.begin_read()?;
+            if (0..4).any(|index| bucket.word(index + 1) != key.0[index]) {
+                return None;
+            }
+            let words = [bucket.word(5), bucket.word(6), bucket.word(7)];
+            bucket.end_read(head).then_some(Cells { words, meta: head as Meta })
+        })
     }
 }
