@@ -124,7 +124,7 @@ fn other_files_are_named() {
         (ModelFormat, b"PK\x03\x04....", "ZIP"),
         (ModelFormat, b"\x1f\x8b\x08....", "compressed"),
         (ModelFormat, b"\x10\0\0\0\0\0\0\0{\"__metadata__\":{}}", "safetensors"),
-        (Unsupported, b"{\n  \"version\": \"1.0\"}", "`tokenizer.json` is not supported"),
+        (Unsupported, b"{\n  \"version\": \"1.0\"}", "`LlamaTokenizer` reads it"),
         (Unsupported, b"\xef\xbb\xbf \n{\"a\":1}", "JSON"),
         (Unsupported, b"{}", "JSON"),
         (Unsupported, b"IQ== 0\nIg== 1\n", "tiktoken"),
