@@ -192,8 +192,9 @@ mod tests {
         assert_eq!(windows(6, None, 3, &left).unwrap()[0], [3..6, 1..4, 0..2]);
         assert_eq!(windows(2, None, 0, &right).unwrap()[0], [0..0, 0..2]);
         assert_eq!(windows(2, None, 2, &right).unwrap()[0], [const { 0..2 }]);
-        let pair = windows(5, Some(2), 5, &right).unwrap();
-        assert_eq!(pair, [vec![0..3, 2..5], vec![0..2]]);
+        let [first, second] = windows(5, Some(2), 5, &right).unwrap();
+        assert_eq!(first, [0..3, 2..5]);
+        assert_eq!(second, [const { 0..2 }]);
     }
 
     #[test]
