@@ -95,8 +95,7 @@ impl Encoder {
     /// If there is no pre-tokenizer, and the normalizer does nothing but make spaces `▁`: whether it puts one in
     /// front.
     pub(crate) fn normalizer_prefix(&self) -> Option<bool> {
-        let is_alone = self.normalizer.is_some() && self.pre_tokenizer.is_none();
-        match self.plan.plain_normalizer.filter(|_| is_alone && self.plan.is_plain)? {
+        match self.plan.plain_normalizer.filter(|_| self.pre_tokenizer.is_none() && self.plan.is_plain)? {
             PlainNormalizer::Nothing => None,
             PlainNormalizer::Spaces => Some(false),
             PlainNormalizer::SpacesAndPrefix => Some(true),
@@ -123,7 +122,6 @@ impl Encoder {
         let splits = self.plan.metaspace.is_some_and(|metaspace| metaspace.split);
         match self.plan.plain_normalizer.filter(|_| self.plan.is_plain && !splits)? {
             PlainNormalizer::SpacesAndPrefix => Some(!chunk.is_empty()),
-            PlainNormalizer::Nothing if self.plan.metaspace.is_none() => None,
             _ => Some(!chunk.is_empty() && self.plan.metaspace.is_some_and(in_front)),
         }
     }
