@@ -371,8 +371,8 @@ class Pipeline:
 
     @property
     def padding(self) -> dict[str, Any] | None:
-        """The section `padding` of the `tokenizer.json`: length (None for that of the longest row), direction,
-        pad_to_multiple_of, pad_id, pad_type_id, pad_token."""
+        """The section `padding` of the `tokenizer.json`: length (None for that of the longest row),
+        direction, pad_to_multiple_of, pad_id, pad_type_id, pad_token."""
 
     @property
     def unk_token(self) -> str | None:

@@ -46,7 +46,9 @@ impl Pipeline {
     }
 }
 
-fn added_token((id, content, single_word, lstrip, rstrip, normalized, special): AddedTokenTuple) -> AddedToken {
+fn added_token(
+    (id, content, single_word, lstrip, rstrip, normalized, special): AddedTokenTuple,
+) -> AddedToken {
     AddedToken { id, content, single_word, lstrip, rstrip, normalized, special }
 }
 
@@ -119,7 +121,11 @@ impl Pipeline {
     /// The rules of the SentencePiece-backed class over a tokenizer's model.
     #[staticmethod]
     #[pyo3(signature = (tokenizer, *, legacy=true, add_prefix_space=true))]
-    fn from_tokenizer(tokenizer: &Bound<'_, Tokenizer>, legacy: bool, add_prefix_space: bool) -> PyResult<Self> {
+    fn from_tokenizer(
+        tokenizer: &Bound<'_, Tokenizer>,
+        legacy: bool,
+        add_prefix_space: bool,
+    ) -> PyResult<Self> {
         let (core, cache_bytes) = tokenizer.get().parts();
         let settings = SlowSettings { legacy, add_prefix_space };
         let pipeline = llamatok::Pipeline::from_tokenizer(core.clone(), settings);
@@ -418,7 +424,8 @@ impl Pipeline {
         let py = text.py();
         let text = self::text("text", text)?;
         let pair = pair.map(|pair| self::text("pair", pair)).transpose()?;
-        let options = PipelineOptions { add_special_tokens, split_special_tokens, ..PipelineOptions::default() };
+        let options =
+            PipelineOptions { add_special_tokens, split_special_tokens, ..PipelineOptions::default() };
         let encode = || {
             let mut ids = Vec::with_capacity(text.len() / 3 + 8);
             self.pipeline.encode_into(text, pair, &options, &mut ids).map(|()| ids)
@@ -470,8 +477,11 @@ impl Pipeline {
         spaces_between_special_tokens: bool,
         clean_up_tokenization_spaces: bool,
     ) -> PyResult<String> {
-        let options =
-            DecodeOptions { skip_special_tokens, spaces_between_special_tokens, clean_up_tokenization_spaces };
+        let options = DecodeOptions {
+            skip_special_tokens,
+            spaces_between_special_tokens,
+            clean_up_tokenization_spaces,
+        };
         let py = ids.py();
         let ids = extract_ids(ids, &IdSource { row: None, vocab_size: None })?;
         let decode = || {
@@ -495,13 +505,15 @@ impl Pipeline {
         clean_up_tokenization_spaces: bool,
         num_threads: Option<i64>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let options =
-            DecodeOptions { skip_special_tokens, spaces_between_special_tokens, clean_up_tokenization_spaces };
+        let options = DecodeOptions {
+            skip_special_tokens,
+            spaces_between_special_tokens,
+            clean_up_tokenization_spaces,
+        };
         let (py, num_threads) = (ids.py(), thread_count(num_threads)?);
         let lists = extract_ragged(ids, self.pipeline.vocab_size())?;
-        let texts = py.detach(|| {
-            self.pipeline.decode_batch(&lists.values, &lists.offsets, &options, num_threads)
-        });
+        let texts =
+            py.detach(|| self.pipeline.decode_batch(&lists.values, &lists.offsets, &options, num_threads));
         let texts = texts.map_err(|error| call_error(&error))?;
         let row = |ends: &[i64]| String::from_utf8_lossy(&texts.bytes[ends[0] as usize..ends[1] as usize]);
         PyList::new(py, texts.offsets.windows(2).map(|ends| PyString::new(py, &row(ends))))

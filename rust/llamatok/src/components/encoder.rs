@@ -107,6 +107,37 @@ impl Encoder {
         self.engine.encode(worker, rest, false, ids)
     }
 
+    /// If there is no pre-tokenizer, and the normalizer does nothing but make spaces `▁`: whether it puts one in
+    /// front.
+    pub(crate) fn normalizer_prefix(&self) -> Option<bool> {
+        let is_alone = self.normalizer.is_some() && self.pre_tokenizer.is_none();
+        self.plan.plain_normalizer.filter(|_| is_alone && self.plan.is_plain)
+    }
+
+    /// Appends the ids of a part of a chunk, with `▁` in front of it if `prefix` says so, where
+    /// [`normalizer_prefix`](Self::normalizer_prefix) gives something.
+    pub(crate) fn encode_spaced(
+        &self,
+        worker: &mut RankedWorker,
+        part: &str,
+        prefix: bool,
+        ids: &mut Vec<TokenId>,
+    ) -> Result<()> {
+        self.engine.encode(worker, part, prefix, ids)
+    }
+
+    /// If [`encode_chunk`](Self::encode_chunk) takes a chunk for one word, in which nothing is replaced but
+    /// spaces: whether it puts `▁` in front.
+    pub(crate) fn plain_prefix(&self, chunk: &str, start: usize) -> Option<bool> {
+        let in_front =
+            |metaspace: Metaspace| !chunk.starts_with([' ', SPACE]) && metaspace.prepends_at(start);
+        let splits = self.plan.metaspace.is_some_and(|metaspace| metaspace.split);
+        match self.plan.plain_normalizer.filter(|_| self.plan.is_plain && !splits)? {
+            true => Some(!chunk.is_empty()),
+            false => Some(!chunk.is_empty() && self.plan.metaspace.is_some_and(in_front)),
+        }
+    }
+
     /// Appends the ids of a chunk that begins at byte `start` of its text, and holds none of the added tokens
     /// that are searched for in normalized text.
     pub(crate) fn encode_chunk(

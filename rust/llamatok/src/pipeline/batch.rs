@@ -204,7 +204,8 @@ impl Pipeline {
                     TemplateItem::Token { .. } => {}
                     TemplateItem::Sequence { sequence, .. } => {
                         let text = if *sequence == 0 { text } else { pair.unwrap_or_default() };
-                        let encoded = self.encode_text(worker, text, None, options, &mut random, &mut columns);
+                        let encoded =
+                            self.encode_text(worker, text, None, options, &mut random, &mut columns);
                         result = result.and(encoded);
                     }
                 }
@@ -231,6 +232,19 @@ impl Pipeline {
     fn check(&self, options: &PipelineOptions) -> Result<()> {
         if let Some(probability) = options.dropout.filter(|probability| !(0.0..=1.0).contains(probability)) {
             return Err(Error::unsupported("dropout", format!("{probability} is not between 0 and 1")));
+        }
+        if let Some(truncation) = options.truncation.as_ref().filter(|_| self.follows_library()) {
+            // The library counts the template's tokens whether or not they are added.
+            let room = truncation.max_length.checked_sub(self.templates.num_special_tokens(false));
+            if let Some(room) = room.filter(|&room| room < truncation.stride) {
+                return Err(Error::unsupported(
+                    "stride",
+                    format!(
+                        "{} is not less than {room}, the tokens that there is room for",
+                        truncation.stride
+                    ),
+                ));
+            }
         }
         Ok(())
     }
@@ -309,11 +323,8 @@ impl Pipeline {
         if self.follows_library() {
             // Of a length that has no room for the template's tokens the library takes them away all the
             // same, and the number runs over to a very large one.
-            let max_length = if added > 0 {
-                truncation.max_length.wrapping_sub(added)
-            } else {
-                truncation.max_length
-            };
+            let max_length =
+                if added > 0 { truncation.max_length.wrapping_sub(added) } else { truncation.max_length };
             let [first, second] = windows(lens[0], pair_len, max_length, truncation)?;
             let row = |part: &mut Part, a: usize, b: usize| {
                 self.push_row(part, texts, [first[a].clone(), second[b].clone()], sample, is_pair, options);

@@ -6,8 +6,8 @@ use std::cmp::Ordering;
 use super::sentencepiece::SlowSettings;
 use crate::added_tokens::AddedToken;
 use crate::components::{
-    BpeModel, Decoder, Metaspace, Normalizer, Pattern, PostProcessor, PreTokenizer, PrependScheme, SpecialToken,
-    Template, TemplatePiece, TemplateSequence, TokenizerJson,
+    BpeModel, Decoder, Metaspace, Normalizer, Pattern, PostProcessor, PreTokenizer, PrependScheme,
+    SpecialToken, Template, TemplatePiece, TemplateSequence, TokenizerJson,
 };
 use crate::post_process::{TemplateItem, Templates};
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary, SPACE_SYMBOL};
@@ -39,8 +39,7 @@ pub(super) fn to_tokenizer_json(
     let (pattern, content) = replace(" ", SPACE_SYMBOL);
     let to_symbol = Normalizer::Replace { pattern, content };
     let prepend = settings.add_prefix_space.then(|| Normalizer::Prepend(SPACE_SYMBOL.into()));
-    let prepend_scheme =
-        if settings.add_prefix_space { PrependScheme::First } else { PrependScheme::Never };
+    let prepend_scheme = if settings.add_prefix_space { PrependScheme::First } else { PrependScheme::Never };
     let (normalizer, pre_tokenizer) = if settings.legacy {
         (Some(Normalizer::Sequence(prepend.into_iter().chain([to_symbol]).collect())), None)
     } else {
@@ -91,7 +90,8 @@ fn added_tokens(vocabulary: &Vocabulary, added: &[AddedToken]) -> Vec<AddedToken
 
 /// All ways to split a piece in two pieces, by score, then by the lengths of the two, all descending.
 fn bpe_model(vocabulary: &Vocabulary) -> Result<BpeModel> {
-    let vocab: Vec<(&str, TokenId)> = vocabulary.pieces().iter().map(|piece| piece.text.as_str()).zip(0..).collect();
+    let vocab: Vec<(&str, TokenId)> =
+        vocabulary.pieces().iter().map(|piece| piece.text.as_str()).zip(0..).collect();
     let mut model = BpeModel::new(vocab)?;
     let mut merges = Vec::with_capacity(vocabulary.len() * 4);
     for (product, piece) in (0..).zip(vocabulary.pieces()) {

@@ -10,6 +10,7 @@ mod convert;
 mod decode;
 mod json_decode;
 mod sentencepiece;
+mod spans;
 mod tokenizer_json;
 mod truncate;
 
@@ -30,6 +31,7 @@ use crate::post_process::Templates;
 use crate::random::Random;
 use crate::{Result, TokenId, Tokenizer};
 use columns::Columns;
+use spans::Units;
 
 /// A tokenizer with its added tokens and templates. Immutable and shareable among threads; clones, and
 /// the pipelines that the `with_...` methods give, share the tables.
@@ -53,7 +55,7 @@ enum Rules {
         settings: SlowSettings,
         splitter: Arc<python::Splitter>,
         /// Made when offsets are asked for.
-        units: Arc<OnceLock<sentencepiece::Units>>,
+        units: Arc<OnceLock<Units>>,
     },
     /// Those of the HF tokenizers library.
     TokenizerJson {
@@ -124,9 +126,12 @@ impl Pipeline {
     /// of its own.
     pub fn to_tokenizer_json(&self) -> Result<Vec<u8>> {
         let json = match &self.rules {
-            Rules::SentencePiece { tokenizer, settings, .. } => {
-                convert::to_tokenizer_json(tokenizer.model(), *settings, self.added.tokens(), &self.templates)?
-            }
+            Rules::SentencePiece { tokenizer, settings, .. } => convert::to_tokenizer_json(
+                tokenizer.model(),
+                *settings,
+                self.added.tokens(),
+                &self.templates,
+            )?,
             Rules::TokenizerJson { rules, .. } => {
                 let mut added_tokens = self.added.tokens().to_vec();
                 added_tokens.sort_by_key(|token| token.id);
@@ -363,9 +368,12 @@ impl Pipeline {
         out: &mut Columns,
     ) -> Result<()> {
         match (&self.rules, worker) {
-            (Rules::SentencePiece { tokenizer, settings, splitter, units }, Worker::SentencePiece(worker)) => {
+            (
+                Rules::SentencePiece { tokenizer, settings, splitter, units },
+                Worker::SentencePiece(worker),
+            ) => {
                 let seeks = !options.split_special_tokens && !self.added.tokens().is_empty();
-                let units = options.details.then(|| units.get_or_init(|| sentencepiece::Units::new(tokenizer)));
+                let units = options.details.then(|| units.get_or_init(|| Units::of_tokenizer(tokenizer)));
                 let encoder = sentencepiece::Encoder {
                     tokenizer,
                     settings: *settings,

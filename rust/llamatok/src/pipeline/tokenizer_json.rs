@@ -6,14 +6,16 @@
 //! nothing but `▁` for spaces and in front, as Llama's files do, and nobody asks for offsets, no
 //! normalized text is made: the engine takes the raw one.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::columns::Columns;
 use super::sentencepiece::Dropout;
-use crate::added_tokens::automata::Splitter;
+use super::spans::Units;
+use crate::added_tokens::automata::{Part, Splitter};
 use crate::added_tokens::AddedTokens;
 use crate::bpe::ranked::RankedWorker;
 use crate::components::{AlignedToken, BpeModel, Encoder as Components, TokenizerJson};
+use crate::vocabulary::SPACE_SYMBOL;
 use crate::{Result, TokenId};
 
 /// A `tokenizer.json` that runs.
@@ -22,6 +24,8 @@ pub(super) struct JsonRules {
     /// The file, but for its added tokens and its model.
     file: TokenizerJson,
     pub(super) components: Components,
+    /// If they are known for every token; made when offsets are asked for.
+    units: OnceLock<Option<Units>>,
 }
 
 impl JsonRules {
@@ -29,7 +33,7 @@ impl JsonRules {
         let components = Components::new(&file, cache_bytes);
         // The components have the model; a second one would double the memory.
         file.model = BpeModel::new(Vec::<(&str, TokenId)>::new())?;
-        Ok(Self { file, components })
+        Ok(Self { file, components, units: OnceLock::new() })
     }
 
     /// The file, but for its added tokens and its model.
@@ -72,7 +76,7 @@ impl Encoder<'_> {
         mut dropout: Dropout<'_>,
         out: &mut Columns,
     ) -> Result<()> {
-        let direct = out.details.is_none() && dropout.is_none();
+        let direct = dropout.is_none();
         let mut rest = Rest { text, bytes: 0, chars: 0, words: 0, word };
         self.splitter.split_raw(text, self.split_special, |(range, id)| {
             if let Some(id) = id {
@@ -89,7 +93,14 @@ impl Encoder<'_> {
     }
 
     /// Appends an added token that stands for `range` of the text and was matched as `matched`.
-    fn push_token(&self, id: u32, matched: &str, range: (usize, usize), rest: &mut Rest<'_>, out: &mut Columns) {
+    fn push_token(
+        &self,
+        id: u32,
+        matched: &str,
+        range: (usize, usize),
+        rest: &mut Rest<'_>,
+        out: &mut Columns,
+    ) {
         if self.added.by_id(id).is_some_and(|token| token.content != matched) {
             out.surfaces.push((out.len(), matched.to_owned()));
         }
@@ -110,12 +121,29 @@ impl Encoder<'_> {
         out: &mut Columns,
     ) -> Result<bool> {
         let components = &self.rules.components;
+        if out.details.is_some() {
+            return self.encode_plain_with_offsets(worker, chunk, start, rest, out);
+        }
         if !self.splitter.seeks_normalized() {
             components.encode_chunk(worker, chunk, start, &mut out.ids)?;
             return Ok(true);
         }
         if !components.is_plain() {
             return Ok(false);
+        }
+        if let (Some(prefix), false) = (components.normalizer_prefix(), chunk.is_empty()) {
+            let visit = |(range, id): Part, with_prefix: bool| {
+                let Some(id) = id else {
+                    return components.encode_spaced(worker, &chunk[range], with_prefix, &mut out.ids);
+                };
+                let matched = chunk[range].replace(' ', SPACE_SYMBOL);
+                let matched = if with_prefix { [SPACE_SYMBOL, &matched].concat() } else { matched };
+                self.push_token(id, &matched, (0, 0), rest, out);
+                Ok(())
+            };
+            if self.splitter.split_spaced(chunk, prefix, self.split_special, visit)? {
+                return Ok(true);
+            }
         }
         let normalized = components.normalize_plain(chunk);
         self.splitter.split_normalized(&normalized, self.split_special, |(range, id)| match id {
@@ -128,6 +156,27 @@ impl Encoder<'_> {
                 components.encode_part(worker, &normalized[range], start, &mut out.ids)
             }
         })?;
+        Ok(true)
+    }
+
+    /// Encodes a chunk with offsets, if it is one word in which nothing is replaced but spaces.
+    fn encode_plain_with_offsets(
+        &self,
+        worker: &mut RankedWorker,
+        chunk: &str,
+        start: usize,
+        rest: &mut Rest<'_>,
+        out: &mut Columns,
+    ) -> Result<bool> {
+        let Columns { ids, details: Some(details), .. } = out else { return Ok(false) };
+        let components = &self.rules.components;
+        let prefix = components.plain_prefix(chunk, start).filter(|_| !self.splitter.seeks_normalized());
+        let units = self.rules.units.get_or_init(|| Units::of_model(self.rules.model()));
+        let (Some(prefix), Some(units), false) = (prefix, units, chunk.is_empty()) else { return Ok(false) };
+        let first = ids.len();
+        components.encode_chunk(worker, chunk, start, ids)?;
+        units.push_plain_spans(&ids[first..], chunk, rest.char_at(start), prefix, &mut details.spans);
+        details.words.resize(details.spans.len(), rest.next_word());
         Ok(true)
     }
 
@@ -208,7 +257,8 @@ impl Rest<'_> {
                 let back = self.text.as_bytes()[index..self.bytes].iter();
                 self.chars -= back.filter(|&&byte| begins_char(byte)).count() as i32;
             } else {
-                self.chars = self.text.as_bytes()[..index].iter().filter(|&&byte| begins_char(byte)).count() as i32;
+                self.chars =
+                    self.text.as_bytes()[..index].iter().filter(|&&byte| begins_char(byte)).count() as i32;
             }
         } else {
             let ahead = self.text.as_bytes()[self.bytes..index].iter();
