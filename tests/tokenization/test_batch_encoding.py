@@ -101,6 +101,17 @@ def test_characters_and_tokens(tokenizer: LlamaTokenizer) -> None:
     assert plain.token_to_chars(-1) == plain.token_to_chars(last)
 
 
+def test_encodings_are_those_of_the_call(tokenizer: LlamaTokenizer) -> None:
+    texts, words = ["Hello", "world"], [["Hello", "you"]]
+    encoded, split = tokenizer(texts), tokenizer(words, is_split_into_words=True)
+    expected = [tokenizer("Hello").tokens(), tokenizer("world").tokens()]
+    texts[0], words[0][0] = "changed", "changed"
+    tokenizer.add_tokens(["world", "you"])
+    assert [encoded.tokens(0), encoded.tokens(1)] == expected
+    assert encoded[0].ids == encoded["input_ids"][0]
+    assert split[0].ids == split["input_ids"][0]
+
+
 def test_padding_has_no_place_in_the_text(tokenizer: LlamaTokenizer) -> None:
     for side in ("left", "right"):
         encoded = tokenizer([TEXT, "Hi"], padding=True, padding_side=side, return_offsets_mapping=True)
@@ -112,6 +123,9 @@ def test_padding_has_no_place_in_the_text(tokenizer: LlamaTokenizer) -> None:
                 assert (id, token, place) == (tokenizer.pad_token_id, "<pad>", (0, 0))
         assert [token for token, real in zip(tokens, mask, strict=True) if real] == tokenizer("Hi").tokens()
         first = mask.index(1)
+        assert [number is not None for number in encoded.sequence_ids(1)] == [
+            bool(real) and at != first for at, real in enumerate(mask)
+        ]
         assert encoded.char_to_token(1, 0) == first + 1
         assert encoded[1].special_tokens_mask == [
             int(not real or at == first) for at, real in enumerate(mask)

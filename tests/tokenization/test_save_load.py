@@ -335,3 +335,37 @@ def test_training_makes_a_tokenizer_with_the_same_special_tokens() -> None:
     assert (encoded[0], encoded[-1]) == (trained.bos_token_id, trained.eos_token_id)
     assert trained.decode(encoded, skip_special_tokens=True) == "the quick brown fox"
     assert trained.can_save_slow_tokenizer
+
+
+def test_settings_take_effect_after_construction(tmp_path: Path) -> None:
+    tokenizer = LlamaTokenizer(DEFAULT_MODEL, legacy=True)
+    for legacy in (False, True):
+        for prefix in (False, True):
+            tokenizer.legacy = legacy
+            tokenizer.add_prefix_space = prefix
+            fresh = LlamaTokenizer(DEFAULT_MODEL, legacy=legacy, add_prefix_space=prefix)
+            assert ids(tokenizer) == ids(fresh)
+            tokenizer.save_pretrained(tmp_path, legacy_format=True)
+            assert ids(LlamaTokenizer.from_pretrained(tmp_path)) == ids(fresh)
+    tokenizer.add_eos_token = True
+    assert tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id
+    tokenizer.bos_token = "</s>"
+    assert tokenizer("a")["input_ids"][0] == tokenizer.eos_token_id
+    tokenizer.bos_token = None
+    with pytest.raises(ValueError, match="bos_token = None"):
+        tokenizer("a")
+    tokenizer.add_bos_token = False
+    assert tokenizer("a")["input_ids"][0] not in (tokenizer.eos_token_id, None)
+
+
+def test_settings_of_a_tokenizer_json(tmp_path: Path) -> None:
+    made().save_pretrained(tmp_path, legacy_format=False)
+    tokenizer = LlamaTokenizer.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="when it is loaded"):
+        tokenizer.add_prefix_space = False
+    bare = LlamaTokenizer.from_pretrained(tmp_path, add_prefix_space=False)
+    assert bare.tokenize("the") != tokenizer.tokenize("the")
+    tokenizer.bos_token = "</s>"
+    assert tokenizer("a")["input_ids"][0] == 1
+    tokenizer.update_post_processor()
+    assert tokenizer("a")["input_ids"][0] == 2

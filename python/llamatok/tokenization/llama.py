@@ -142,7 +142,7 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
             cache_bytes=cache_bytes,
         )
         loaded = source.pipeline
-        self.legacy = source.legacy
+        self._legacy = source.legacy
         self.vocab_file = source.vocab_file
         self._model_data = source.model_data
         self._add_prefix_space = add_prefix_space
@@ -154,7 +154,13 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         self._pipeline = None
         self._template: Any = None
 
-        defaults = {} if slow else _sections(loaded)
+        defaults = source.defaults if slow else _sections(loaded)
+        if add_bos_token is None:
+            add_bos_token = defaults.get("add_bos_token")
+        if add_eos_token is None:
+            add_eos_token = defaults.get("add_eos_token")
+        if chat_template is None:
+            chat_template = defaults.get("chat_template")
         self.padding_side = side(
             padding_side or defaults.get("padding_side") or ("right" if slow else "left"), "padding_side"
         )
@@ -179,8 +185,10 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
             "eos_token": eos_token,
             "pad_token": pad_token,
         }
-        if named["pad_token"] is None and defaults.get("pad_token"):
-            named["pad_token"] = defaults["pad_token"]
+        usual = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": None}
+        for name, token in named.items():
+            if token == usual[name]:
+                named[name] = defaults.get(name, token)
         for name in ("sep_token", "cls_token", "mask_token"):
             named[name] = kwargs.pop(name, None)
         own = {
@@ -343,9 +351,35 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         )
 
     @property
+    def legacy(self) -> bool:
+        """Whether every chunk of text gets a prefix space, or the text alone. Setting it takes effect at once
+        for a tokenizer from `tokenizer.model`; a `tokenizer.json` keeps to what it says."""
+        return self._legacy
+
+    @legacy.setter
+    def legacy(self, value: bool) -> None:
+        self._legacy = bool(value)
+        if self._slow():
+            self._core = self._core.with_settings(legacy=self._legacy)
+            self._pipeline = None
+
+    @property
     def add_prefix_space(self) -> bool:
-        """Whether the text gets a prefix space."""
+        """Whether the text gets a prefix space. To be set for a tokenizer from `tokenizer.model` only; one
+        from `tokenizer.json` takes it as an argument.
+
+        Raises:
+            ValueError: It is set for a tokenizer from `tokenizer.json`.
+        """
         return True if self._add_prefix_space is None else self._add_prefix_space
+
+    @add_prefix_space.setter
+    def add_prefix_space(self, value: bool) -> None:
+        if not self._slow():
+            raise ValueError("`add_prefix_space` of a tokenizer.json can only be given when it is loaded")
+        self._add_prefix_space = bool(value)
+        self._core = self._core.with_settings(add_prefix_space=self._add_prefix_space)
+        self._pipeline = None
 
     # About it
 

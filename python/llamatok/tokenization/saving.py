@@ -31,6 +31,7 @@ class Saving(SpecialTokens):
     split_special_tokens: bool
     name_or_path: str
     _model_data: bytes | None
+    _add_prefix_space: bool | None
     _add_bos_token: bool
     _add_eos_token: bool
 
@@ -198,7 +199,8 @@ class Saving(SpecialTokens):
     def _config(self, content: dict[str, Any] | None) -> dict[str, Any]:
         """The content of `tokenizer_config.json`, beside a `tokenizer.json` of `content`."""
         config = {
-            **self.init_kwargs,
+            **{name: getattr(self, name, value) for name, value in self.init_kwargs.items()},
+            "add_prefix_space": self._add_prefix_space,
             "model_max_length": self.model_max_length,
             "clean_up_tokenization_spaces": self.clean_up_tokenization_spaces,
             "padding_side": self.padding_side,

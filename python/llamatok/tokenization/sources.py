@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from llamatok._core import Pipeline, Tokenizer
@@ -21,6 +22,8 @@ class Source(NamedTuple):
     model_data: bytes | None = None
     #: Whether there is a template in it, which stands unless something is said to the contrary.
     has_template: bool = False
+    #: Arguments of the constructor that the file itself gives.
+    defaults: Mapping[str, Any] = MappingProxyType({})
 
 
 def load(
@@ -73,8 +76,13 @@ def load(
     if data.lstrip()[:1] == b"{":
         return _from_json(data, legacy, add_prefix_space, cache_bytes)
     decided = _decided(legacy)
-    pipeline = of_model(data, decided, add_prefix_space, cache_bytes)
-    return Source(pipeline, decided, path, None if data[:4] == _GGUF else data)
+    tokenizer = Tokenizer.from_bytes(data, cache_bytes=cache_bytes)
+    pipeline = Pipeline.from_tokenizer(
+        tokenizer, legacy=decided, add_prefix_space=add_prefix_space is not False
+    )
+    if data[:4] != _GGUF:
+        return Source(pipeline, decided, path, data)
+    return Source(pipeline, decided, path, defaults=_said_by_gguf(tokenizer))
 
 
 _GGUF = b"GGUF"
@@ -84,6 +92,17 @@ def is_gguf(path: str) -> bool:
     """Whether a file is a GGUF file."""
     with open(path, "rb") as file:
         return file.read(4) == _GGUF
+
+
+def _said_by_gguf(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What the metadata of a GGUF file say besides the vocabulary."""
+    settings = tokenizer.settings
+    ids = {"bos_token": settings["bos_id"], "eos_token": settings["eos_id"], "pad_token": settings["pad_id"]}
+    said: dict[str, Any] = {name: tokenizer.id_to_piece(id) for name, id in ids.items() if id is not None}
+    said["unk_token"] = tokenizer.id_to_piece(settings["unk_id"])
+    said["add_bos_token"], said["add_eos_token"] = settings["add_bos"], settings["add_eos"]
+    said["chat_template"] = settings["metadata"].get("tokenizer.chat_template")
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def of_model(data: bytes, legacy: bool, add_prefix_space: bool | None, cache_bytes: int | None) -> Pipeline:

@@ -236,8 +236,9 @@ class EncodingTexts(Preparing):
         if return_offsets_mapping:
             encodings = Encodings(lambda: batch, padding_used)
         else:
+            kept, kept_pairs = _copied(texts), _copied(pairs)
             encodings = Encodings(
-                lambda: pipeline.encode_batch(texts, pairs, offsets=True, **arguments), padding_used
+                lambda: pipeline.encode_batch(kept, kept_pairs, offsets=True, **arguments), padding_used
             )
         return BatchEncoding(data, encodings, n_sequences=n_sequences)
 
@@ -278,6 +279,13 @@ class EncodingTexts(Preparing):
         if self._random is None:
             self._random = random.Random()
         return self._random.getrandbits(64)
+
+
+def _copied(texts: Any) -> Any:
+    """The texts of a call, whatever the caller does with the list afterwards."""
+    if texts is None:
+        return None
+    return [text if isinstance(text, str) else list(text) for text in texts]
 
 
 def _unzipped(pairs: Sequence[Sequence[Any]]) -> tuple[list[Any], list[Any]]:
