@@ -90,7 +90,7 @@ class PretrainedConfig:
             elif field.name not in self.__dict__:
                 setattr(self, field.name, field.default)
         for name, value in values.items():
-            if isinstance(getattr(type(self), name, None), property) or not name.isidentifier():
+            if isinstance(getattr(type(self), name, None), property):
                 raise ValueError(f"`{name}` cannot be set in a {type(self).__name__}")
             setattr(self, name, value)
         self._complete()

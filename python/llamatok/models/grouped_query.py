@@ -23,8 +23,8 @@ Llama = TypeVar("Llama", bound=LlamaPreTrainedModel)
 def convert_to_grouped_query(model: Llama, num_key_value_heads: int) -> Llama:
     """A copy of `model` with `num_key_value_heads` key and value heads, each the mean of those it stands for.
 
-    ValueError where the number does not divide that of the model's heads. The query heads of a group are
-    those that shared nothing, or less, before; nothing else changes. Sums are taken in float32.
+    Neighbouring heads make a group, and means are taken in float32; nothing else changes. ValueError where
+    the number does not divide that of the model's heads.
     """
     before = model.config.num_key_value_heads
     if num_key_value_heads < 1 or before % num_key_value_heads:

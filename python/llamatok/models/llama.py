@@ -276,31 +276,22 @@ class LlamaModel(LlamaPreTrainedModel):
         cache, is_legacy = _cache_of(past_key_values, config, use_cache)
         length = x.shape[1]
         if isinstance(cache, StaticCache):
-            cache_position = cache.begin(length, cache_position)
+            writes = cache.begin(length, cache_position)
             past = None if cache.is_whole else cache.get_seq_length() - length
             keys, first = cache.get_mask_sizes(length)
+            cache_position = writes if past is None else cache_position
         else:
             past = 0 if cache is None else cache.get_seq_length()
             keys, first = (length, 0) if cache is None else cache.get_mask_sizes(length, 0)
+        position_ids = cache_position if position_ids is None else position_ids
         if position_ids is None:
-            position_ids = cache_position
-        if position_ids is None and past is not None:
-            turns = self.rotary.run(past, length, x.device, x.dtype)
+            turns = self.rotary.run(cast(int, past), length, x.device, x.dtype)
         else:
-            turns = self.rotary.at(cast(torch.Tensor, position_ids), x.dtype)
+            turns = self.rotary.at(position_ids, x.dtype)
 
         name = "eager" if output_attentions else config.attn_implementation
         attention_mask, attend, name = self.attention(attention_mask, name)
-        mask = build_mask(
-            attention_mask,
-            x,
-            past,
-            cache_position,
-            keys,
-            first,
-            config.sliding_window,
-            name,
-        )
+        mask = build_mask(attention_mask, x, past, cache_position, keys, first, config.sliding_window, name)
         hidden_states, attentions = [x], []
         for layer in self.layers:
             if recompute:
