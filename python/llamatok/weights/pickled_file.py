@@ -10,8 +10,8 @@ import torch
 from llamatok.weights.checkpoint import LazyTensor
 from llamatok.weights.errors import WeightsError
 
-#: Bytes read through one mapping before a new one is made (see `safetensors_file.MAPPING_BYTES`; more, because
-#: opening such a file means unpickling its directory).
+#: Bytes read through one mapping before a new one is made (see `safetensors_file.MAPPING_BYTES`; more,
+#: because opening such a file means unpickling its directory).
 MAPPING_BYTES = 128 << 20
 LEAST_MAPPING_BYTES = 16 << 20
 
