@@ -31,8 +31,9 @@ def convert_meta(
 ) -> None:
     """Converts a folder of Meta's (`params.json`, `consolidated.NN.pth`, any number of shards).
 
-    Memory holds one tensor and at most 256 MiB of each shard's mapping, where transformers' script (4.37.2)
-    holds all shards. See `convert` for the arguments, `meta.read_folder` for `max_position_embeddings`.
+    Memory holds one tensor and mapped parts of the shards (half a shard's size together, at most 128 MiB of
+    each), where transformers' script (4.37.2) holds all shards. See `convert` for the arguments,
+    `meta.read_folder` for `max_position_embeddings`.
 
     Raises:
         WeightsError: the source is damaged or not what `params.json` says.

@@ -50,7 +50,8 @@ def read_folder(folder: str | os.PathLike[str], *, max_position_embeddings: int 
     """
     root = Path(folder)
     params = _Params(root / PARAMS)
-    shards = [PickledFile(path) for path in _shard_paths(root)]
+    paths = _shard_paths(root)
+    shards = [PickledFile(path, beside=len(paths)) for path in paths]
     names = {name for shard in shards for name in shard.entries if not is_computed(name)}
     tensors: dict[str, LazyTensor] = {}
     for name in sorted(names, key=_order):

@@ -10,16 +10,22 @@ import torch
 from llamatok.weights.checkpoint import LazyTensor
 from llamatok.weights.errors import WeightsError
 
-#: Bytes read through one mapping before a new one is made (see `safetensors_file.MAPPING_BYTES`; larger,
+#: Bytes read through one mapping before a new one is made (see `safetensors_file.MAPPING_BYTES`; more,
 #: because opening such a file means unpickling its directory).
-MAPPING_BYTES = 256 << 20
+MAPPING_BYTES = 128 << 20
+LEAST_MAPPING_BYTES = 16 << 20
 
 
 class PickledFile:
-    """Tensors of a file, read through mappings that are renewed as the reading goes on."""
+    """Tensors of a file, read through mappings that are renewed as the reading goes on.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    `beside` is the number of files that are read side by side: together they map no more than half of one.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], beside: int = 1) -> None:
         self.path = os.fspath(path)
+        share = os.path.getsize(path) // (2 * beside)
+        self._limit = min(MAPPING_BYTES, max(LEAST_MAPPING_BYTES, share))
         tensors = self._load()
         #: Shape and dtype of every tensor.
         self.entries = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
@@ -32,7 +38,7 @@ class PickledFile:
             self._tensors = self._load()
         tensor = self._tensors[name]
         self._read += tensor.nbytes
-        if self._read >= MAPPING_BYTES and self._mapped:
+        if self._read >= self._limit and self._mapped:
             self._tensors, self._read = None, 0
         return tensor
 
