@@ -265,9 +265,7 @@ def memory(inputs: dict[str, Path], arguments: argparse.Namespace) -> dict[str, 
         for _ in range(arguments.rounds):
             folder = inputs["model"].parent.parent / "out"
             shutil.rmtree(folder, ignore_errors=True)
-            program = (
-                LLAMATOK + "import resource\nprint(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
-            )
+            program = LLAMATOK + "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
             command = [
                 sys.executable,
                 "-c",
@@ -278,7 +276,7 @@ def memory(inputs: dict[str, Path], arguments: argparse.Namespace) -> dict[str, 
                 "megatron",
             ]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
-            peaks.append(int(done.stdout.split()[-1]) * 1024 / MB)  # Linux tells it in KiB
+            peaks.append(int(done.stdout.split()[-1]) * 1024 / MB)
         size = inputs[name].stat().st_size / MB
         found[name] = {"mb": size, "peak_mb": sorted(peaks)}
         print(

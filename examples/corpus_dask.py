@@ -8,22 +8,19 @@ from __future__ import annotations
 import sys
 
 import dask.dataframe as dd
+import pandas as pd
+import pyarrow as pa
 
 from llamatok.corpus import BatchTokenizer
 
 
 def main(source: str, target: str) -> None:
     """Read JSON lines, add a column of ids, write Parquet."""
-    frame = dd.read_json(source, lines=True)
-    meta = frame._meta.assign(input_ids=object())
+    frame = dd.read_json(source, lines=True)[["id", "text"]]
+    ids = pa.list_(pa.int32())
+    meta = frame._meta.assign(input_ids=pd.Series(dtype=pd.ArrowDtype(ids)))
     tokens = frame.map_partitions(BatchTokenizer(add_eos=True), meta=meta)
-    tokens.to_parquet(target, schema={"input_ids": _list_of_int32()})
-
-
-def _list_of_int32() -> object:
-    import pyarrow as pa
-
-    return pa.list_(pa.int32())
+    tokens.to_parquet(target, schema={"input_ids": ids})
 
 
 if __name__ == "__main__":
