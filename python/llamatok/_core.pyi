@@ -345,7 +345,7 @@ class Pipeline:
         """The same with these added tokens, instead of those before."""
 
     def with_special_ids(
-        self, special_ids: Iterable[int], additional_special_ids: Iterable[int] = ()
+        self, special_ids: Iterable[int], additional_special_ids: Iterable[int] | None = None
     ) -> Pipeline:
         """The same with these for the ids of `all_special_tokens` and of `additional_special_tokens`, which
         the rules of the SentencePiece-backed class ask for. In the mode "tokenizer_json" the flag `special`
@@ -371,7 +371,8 @@ class Pipeline:
 
     @property
     def padding(self) -> dict[str, Any] | None:
-        """The section `padding` of the `tokenizer.json`."""
+        """The section `padding` of the `tokenizer.json`: length (None for that of the longest row),
+        direction, pad_to_multiple_of, pad_id, pad_type_id, pad_token."""
 
     @property
     def unk_token(self) -> str | None:
@@ -397,7 +398,7 @@ class Pipeline:
 
     def ids_to_tokens(self, ids: _Ids, *, skip_special_tokens: bool = False) -> list[str]:
         """The tokens of ids. Ids that there are not: IndexError ("sentencepiece"), or left out
-        ("tokenizer_json")."""
+        ("tokenizer_json"). `skip_special_tokens` leaves out those of `with_special_ids`."""
 
     def encode_batch(
         self,

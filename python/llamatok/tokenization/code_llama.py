@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llamatok._core import Pipeline
-from llamatok.tokenization import tokenizer_json
 from llamatok.tokenization.batch_encoding import BatchEncoding
 from llamatok.tokenization.llama import LlamaTokenizer
 from llamatok.tokenization.special_tokens import Token
@@ -49,8 +47,9 @@ class CodeLlamaTokenizer(LlamaTokenizer):
                 additional.setdefault(str(token), token)
         self.fill_token = fill_token
         self.suffix_first = bool(suffix_first)
-        self._infilling_tokens = [None if token is None else str(token) for token in infilling]
-        self._without_prefix: Pipeline | None = None
+        self._infilling_tokens: list[str | None] = [
+            None if token is None else str(token) for token in infilling
+        ]
         super().__init__(
             vocab_file,
             additional_special_tokens=list(additional.values()),
@@ -194,13 +193,7 @@ class CodeLlamaTokenizer(LlamaTokenizer):
 
     def _plain_ids(self, text: str) -> list[int]:
         """The ids of a text without prefix space, nothing in which is read as a special token."""
-        if self._without_prefix is None:
-            if self._slow():
-                self._without_prefix = self._core.with_settings(legacy=False, add_prefix_space=False)
-            else:
-                data = tokenizer_json.with_prefix_space(self._core.to_json(), False, bool(self.legacy))
-                self._without_prefix = Pipeline.from_tokenizer_json(data).with_added_tokens([])
-        return self._without_prefix.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return self._without_prefix_space().encode(text, add_special_tokens=False)
 
 
 #: The same class: the file decides the rules, not the name.

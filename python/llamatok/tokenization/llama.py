@@ -10,13 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llamatok._core import Pipeline, Tokenizer
-from llamatok.tokenization import files, tokenizer_json
+from llamatok._core import Pipeline
+from llamatok.tokenization import files, sources
 from llamatok.tokenization.added_token import AddedToken, AddedTokenLike
 from llamatok.tokenization.chat import Chatting
 from llamatok.tokenization.decoding import Decoding
 from llamatok.tokenization.loading import Loading
-from llamatok.tokenization.log import logger
 from llamatok.tokenization.saving import Saving
 from llamatok.tokenization.special_tokens import NAMED, Token
 from llamatok.tokenization.strategies import VERY_LARGE_INTEGER, side
@@ -38,9 +37,9 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
 
     >>> from llamatok import LlamaTokenizer
     >>> tokenizer = LlamaTokenizer.default()
-    >>> tokenizer.tokenize("Hello")
-    ['▁Hello']
-    >>> tokenizer("Hello")["input_ids"] == tokenizer.convert_tokens_to_ids(["<s>", "▁Hello"])
+    >>> tokenizer.tokenize("the world")
+    ['▁the', '▁world']
+    >>> tokenizer("the")["input_ids"] == tokenizer.convert_tokens_to_ids(["<s>", "▁the"])
     True
 
     Args:
@@ -127,30 +126,27 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         cache_bytes: int | None = None,
         **kwargs: Any,
     ) -> None:
-        if vocab_file is not None and not isinstance(vocab_file, (str, os.PathLike)):
-            vocab, vocab_file = vocab_file, None
         self.verbose = verbose
         self.name_or_path = str(name_or_path)
         self.init_inputs: tuple[Any, ...] = ()
-        self.legacy = legacy
-        self._cache_bytes = cache_bytes
-        self.vocab_file: str | None = None if vocab_file is None else os.fspath(vocab_file)
-        self._model_data: bytes | None = None
+        source = sources.load(
+            vocab_file,
+            tokenizer_file,
+            vocab,
+            merges,
+            tokenizer_object,
+            legacy=legacy,
+            add_prefix_space=add_prefix_space,
+            from_slow=from_slow,
+            unk_token=str(unk_token),
+            cache_bytes=cache_bytes,
+        )
+        loaded = source.pipeline
+        self._legacy = source.legacy
+        self.vocab_file = source.vocab_file
+        self._model_data = source.model_data
         self._add_prefix_space = add_prefix_space
-        if tokenizer_object is not None:
-            loaded = self._from_object(tokenizer_object)
-        elif vocab is not None:
-            loaded = self._from_vocabulary(vocab, merges, unk_token)
-        elif tokenizer_file is not None and not (from_slow and vocab_file is not None):
-            loaded = self._from_json(Path(tokenizer_file).read_bytes(), os.fspath(tokenizer_file))
-        elif vocab_file is not None:
-            loaded = self._from_model(Path(vocab_file).read_bytes(), os.fspath(vocab_file))
-        else:
-            raise ValueError(
-                f"{type(self).__name__} needs a `vocab_file` (tokenizer.model, GGUF), a `tokenizer_file` "
-                "(tokenizer.json), or `vocab` and `merges`; `from_pretrained` finds the files in a folder or "
-                "on the hub"
-            )
+        self._cache_bytes = cache_bytes
         slow = loaded.mode == "sentencepiece"
         if slow:
             self.vocab_files_names = {"vocab_file": files.TOKENIZER_MODEL}
@@ -158,7 +154,13 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         self._pipeline = None
         self._template: Any = None
 
-        defaults = {} if slow else _sections(loaded)
+        defaults = source.defaults if slow else _sections(loaded)
+        if add_bos_token is None:
+            add_bos_token = defaults.get("add_bos_token")
+        if add_eos_token is None:
+            add_eos_token = defaults.get("add_eos_token")
+        if chat_template is None:
+            chat_template = defaults.get("chat_template")
         self.padding_side = side(
             padding_side or defaults.get("padding_side") or ("right" if slow else "left"), "padding_side"
         )
@@ -183,8 +185,10 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
             "eos_token": eos_token,
             "pad_token": pad_token,
         }
-        if named["pad_token"] is None and defaults.get("pad_token"):
-            named["pad_token"] = defaults["pad_token"]
+        usual = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "pad_token": None}
+        for name, token in named.items():
+            if token == usual[name]:
+                named[name] = defaults.get(name, token)
         for name in ("sep_token", "cls_token", "mask_token"):
             named[name] = kwargs.pop(name, None)
         own = {
@@ -218,13 +222,14 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
             self._set_model_specific(own)
         self._enter_added_tokens(loaded, added_tokens_decoder or {})
 
-        self._add_bos_token, self._add_eos_token = self._template_says(loaded) if not slow else (True, False)
+        self._add_bos_token, self._add_eos_token = (
+            self._template_says(loaded) if source.has_template else (True, False)
+        )
         if add_bos_token is not None:
             self._add_bos_token = bool(add_bos_token)
         if add_eos_token is not None:
             self._add_eos_token = bool(add_eos_token)
-        # The template of a tokenizer.json stands unless something is said to the contrary.
-        if slow or add_bos_token is not None or add_eos_token is not None:
+        if not source.has_template or add_bos_token is not None or add_eos_token is not None:
             self.update_post_processor()
 
         self.init_kwargs: dict[str, Any] = {
@@ -250,59 +255,6 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
     def default(cls, **kwargs: Any) -> LlamaTokenizer:
         """The tokenizer that comes with llamatok; the arguments are those of the constructor."""
         return cls(Path(__file__).parent.parent / "data" / "default.model", **{"legacy": True, **kwargs})
-
-    def _from_model(self, data: bytes, path: str) -> Pipeline:
-        if data.lstrip()[:1] == b"{":
-            return self._from_json(data, path)
-        tokenizer = Tokenizer.from_bytes(data, cache_bytes=self._cache_bytes)
-        if data[:4] != b"GGUF":
-            self._model_data = data
-        return self._from_tokenizer(tokenizer)
-
-    def _from_tokenizer(self, tokenizer: Tokenizer) -> Pipeline:
-        if self.legacy is None:
-            logger.warning_once(
-                "`legacy` is not given: text after a special token gets a prefix space, as it always did. "
-                "With `legacy=False` it does not; give one or the other to be rid of this message"
-            )
-            self.legacy = True
-        prefix = True if self._add_prefix_space is None else self._add_prefix_space
-        return Pipeline.from_tokenizer(tokenizer, legacy=self.legacy, add_prefix_space=prefix)
-
-    def _from_json(self, data: bytes, path: str) -> Pipeline:
-        if self.legacy is None:
-            self.legacy = tokenizer_json.has_prefix_normalizer(data)
-        if self._add_prefix_space is not None:
-            data = tokenizer_json.with_prefix_space(data, self._add_prefix_space, self.legacy)
-        return Pipeline.from_tokenizer_json(data, cache_bytes=self._cache_bytes)
-
-    def _from_vocabulary(self, vocab: Any, merges: Any, unk_token: Token | None) -> Pipeline:
-        if isinstance(vocab, (str, os.PathLike)) and not os.fspath(vocab).endswith(".json"):
-            self.vocab_file = os.fspath(vocab)
-            return self._from_model(Path(vocab).read_bytes(), self.vocab_file)
-        # transformers 5, which has these arguments, takes `legacy` for false.
-        self.legacy = bool(self.legacy)
-        data = tokenizer_json.made(
-            os.fspath(vocab) if isinstance(vocab, os.PathLike) else vocab,
-            merges,
-            unk_token=str(unk_token),
-            legacy=self.legacy,
-            add_prefix_space=self._add_prefix_space is not False,
-        )
-        loaded = Pipeline.from_tokenizer_json(data, cache_bytes=self._cache_bytes)
-        return loaded
-
-    def _from_object(self, tokenizer: Any) -> Pipeline:
-        if isinstance(tokenizer, Pipeline):
-            return tokenizer
-        if isinstance(tokenizer, Tokenizer):
-            return self._from_tokenizer(tokenizer)
-        if hasattr(tokenizer, "to_str"):
-            return self._from_json(tokenizer.to_str().encode(), "tokenizer_object")
-        raise TypeError(
-            "`tokenizer_object` must be a tokenizers.Tokenizer or a llamatok.Tokenizer, "
-            f"not {type(tokenizer).__name__}"
-        )
 
     def _enter_added_tokens(self, loaded: Pipeline, decoder: Mapping[Any, Any]) -> None:
         """The added tokens of the file, those of the configuration, and special tokens that are neither."""
@@ -399,9 +351,35 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         )
 
     @property
+    def legacy(self) -> bool:
+        """Whether every chunk of text gets a prefix space, or the text alone. Setting it takes effect at once
+        for a tokenizer from `tokenizer.model`; a `tokenizer.json` keeps to what it says."""
+        return self._legacy
+
+    @legacy.setter
+    def legacy(self, value: bool) -> None:
+        self._legacy = bool(value)
+        if self._slow():
+            self._core = self._core.with_settings(legacy=self._legacy)
+            self._pipeline = None
+
+    @property
     def add_prefix_space(self) -> bool:
-        """Whether the text gets a prefix space."""
+        """Whether the text gets a prefix space. To be set for a tokenizer from `tokenizer.model` only; one
+        from `tokenizer.json` takes it as an argument.
+
+        Raises:
+            ValueError: It is set for a tokenizer from `tokenizer.json`.
+        """
         return True if self._add_prefix_space is None else self._add_prefix_space
+
+    @add_prefix_space.setter
+    def add_prefix_space(self, value: bool) -> None:
+        if not self._slow():
+            raise ValueError("`add_prefix_space` of a tokenizer.json can only be given when it is loaded")
+        self._add_prefix_space = bool(value)
+        self._core = self._core.with_settings(add_prefix_space=self._add_prefix_space)
+        self._pipeline = None
 
     # About it
 
@@ -414,7 +392,9 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
     def can_save_slow_tokenizer(self) -> bool:
         """Whether there is a `tokenizer.model` to save."""
         return self._model_data is not None or (
-            self.vocab_file is not None and os.path.isfile(self.vocab_file) and not _is_gguf(self.vocab_file)
+            self.vocab_file is not None
+            and os.path.isfile(self.vocab_file)
+            and not sources.is_gguf(self.vocab_file)
         )
 
     @property
@@ -474,10 +454,19 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
     # Copies
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pipeline": None}
+        state = {**self.__dict__, "_pipeline": None, "_prefixless": None}
+        if self._slow() and self._model_data is not None:
+            # The model's bytes are in the state already.
+            state["_core"] = None
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        if self._core is None:
+            assert self._model_data is not None
+            self._core = sources.of_model(
+                self._model_data, self.legacy, self._add_prefix_space, self._cache_bytes
+            )
 
 
 #: The same class: the file decides the rules, not the name.
@@ -520,8 +509,3 @@ def _dropout(sp_model_kwargs: dict[str, Any]) -> float | None:
 
 def _added_token(value: Any) -> AddedToken:
     return AddedToken.from_json(value) if isinstance(value, dict) else AddedToken.of(value)
-
-
-def _is_gguf(path: str) -> bool:
-    with open(path, "rb") as file:
-        return file.read(4) == b"GGUF"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,8 +108,3 @@ def to_lists(value: Any) -> Any:
             return list(value)
         return [to_lists(item) for item in value]
     return value
-
-
-def row_lengths(rows: Sequence[Sequence[Any]]) -> list[int]:
-    """The length of each row."""
-    return [len(row) for row in rows]

@@ -89,11 +89,11 @@ def _bytes(content: dict[str, Any]) -> bytes:
     return json.dumps(content, ensure_ascii=False).encode()
 
 
-def has_prefix_normalizer(data: bytes) -> bool:
-    """Whether the file's normalizer puts a prefix before every chunk, as the legacy behaviour does."""
+def says_legacy(data: bytes) -> bool:
+    """Whether the file puts a prefix before every chunk of text, as the legacy behaviour does."""
     # Only ever an answer for people and for `legacy` in saved files; the pipeline follows the file itself.
     head, _, _ = data.partition(b'"vocab"')
-    return b'"Prepend"' in head
+    return b'"Prepend"' in head or b'"always"' in head
 
 
 def with_prefix_space(data: bytes, add_prefix_space: bool, legacy: bool) -> bytes:
@@ -133,6 +133,24 @@ def _steps(component: dict[str, Any] | None, inner: str) -> list[dict[str, Any]]
     if component.get("type") == "Sequence":
         return list(component[inner])
     return [component]
+
+
+def for_all_versions(data: bytes) -> dict[str, Any]:
+    """A `tokenizer.json` in the spelling that old versions of the tokenizers library read, and new ones.
+
+    Versions before 0.20 know merges as texts with a space only, and a Metaspace with `add_prefix_space` only.
+    """
+    content: dict[str, Any] = json.loads(data)
+    model = content["model"]
+    merges = [_merge(pair) for pair in model["merges"]]
+    # Pairs whose tokens have spaces can be said in the newer way alone.
+    if not any(" " in left or " " in right for left, right in merges):
+        model["merges"] = [f"{left} {right}" for left, right in merges]
+    pre_tokenizer = content.get("pre_tokenizer")
+    for step in _steps(pre_tokenizer, "pretokenizers"):
+        if step.get("type") == "Metaspace":
+            step["add_prefix_space"] = step.get("prepend_scheme") != "never"
+    return content
 
 
 def is_nonlegacy_llama(content: dict[str, Any]) -> bool:

@@ -224,7 +224,8 @@ impl EncodingBatch {
         pad_value: i64,
     ) -> PyResult<Bound<'py, PyList>> {
         let (name, side) = (Name::parse(column)?, self::side("side", side)?);
-        let missing = || PyValueError::new_err(format!("{column} was not asked for: encode with offsets=True"));
+        let missing =
+            || PyValueError::new_err(format!("{column} was not asked for: encode with offsets=True"));
         let (length, padding) = (length.unwrap_or(0), pad_value.into_pyobject(py)?);
         let lists = PyList::empty(py);
         for row in 0..self.batch.len() {
@@ -272,7 +273,9 @@ impl EncodingBatch {
         let (rows, longest) = (self.batch.len(), self.longest());
         let width = length.unwrap_or(longest);
         if width < longest {
-            return Err(PyValueError::new_err(format!("a row has {longest} tokens, more than length={width}")));
+            return Err(PyValueError::new_err(format!(
+                "a row has {longest} tokens, more than length={width}"
+            )));
         }
         let size = rows.checked_mul(width);
         let size = size.ok_or_else(|| PyMemoryError::new_err(format!("{rows} rows of {width} tokens")))?;

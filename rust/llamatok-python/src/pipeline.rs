@@ -34,19 +34,21 @@ pub struct Pipeline {
 
 impl Pipeline {
     fn new(pipeline: llamatok::Pipeline, cache_bytes: Option<usize>) -> Self {
-        let ints = Arc::new(Ints::new(pipeline.vocab_size()));
+        let ints = Arc::new(Ints::new(pipeline.id_limit()));
         Self { pipeline, cache_bytes, ints }
     }
 
     fn with(&self, pipeline: llamatok::Pipeline) -> Self {
-        if pipeline.vocab_size() > self.ints.len() {
+        if pipeline.id_limit() > self.ints.len() {
             return Self::new(pipeline, self.cache_bytes);
         }
         Self { pipeline, cache_bytes: self.cache_bytes, ints: self.ints.clone() }
     }
 }
 
-fn added_token((id, content, single_word, lstrip, rstrip, normalized, special): AddedTokenTuple) -> AddedToken {
+fn added_token(
+    (id, content, single_word, lstrip, rstrip, normalized, special): AddedTokenTuple,
+) -> AddedToken {
     AddedToken { id, content, single_word, lstrip, rstrip, normalized, special }
 }
 
@@ -119,11 +121,34 @@ impl Pipeline {
     /// The rules of the SentencePiece-backed class over a tokenizer's model.
     #[staticmethod]
     #[pyo3(signature = (tokenizer, *, legacy=true, add_prefix_space=true))]
-    fn from_tokenizer(tokenizer: &Bound<'_, Tokenizer>, legacy: bool, add_prefix_space: bool) -> PyResult<Self> {
+    fn from_tokenizer(
+        tokenizer: &Bound<'_, Tokenizer>,
+        legacy: bool,
+        add_prefix_space: bool,
+    ) -> PyResult<Self> {
         let (core, cache_bytes) = tokenizer.get().parts();
         let settings = SlowSettings { legacy, add_prefix_space };
         let pipeline = llamatok::Pipeline::from_tokenizer(core.clone(), settings);
         Ok(Self::new(pipeline.map_err(|error| call_error(&error))?, cache_bytes))
+    }
+
+    /// Reads a `tokenizer.json` from memory; added tokens and templates are those of the file.
+    #[staticmethod]
+    #[pyo3(signature = (data, *, cache_bytes=None))]
+    fn from_tokenizer_json(data: &Bound<'_, PyAny>, cache_bytes: Option<i64>) -> PyResult<Self> {
+        let py = data.py();
+        let Ok(data) = data.cast::<PyBytes>() else {
+            return Err(PyTypeError::new_err(format!("data must be bytes, not {}", data.get_type().name()?)));
+        };
+        let (bytes, cache_bytes) = (data.as_bytes(), byte_count(cache_bytes)?);
+        let pipeline = py.detach(|| llamatok::Pipeline::from_tokenizer_json(bytes, cache_bytes));
+        Ok(Self::new(pipeline.map_err(|error| load_error(py, &error, None))?, cache_bytes))
+    }
+
+    /// The pipeline as a `tokenizer.json`.
+    fn to_json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let json = py.detach(|| self.pipeline.to_tokenizer_json());
+        Ok(PyBytes::new(py, &json.map_err(|error| call_error(&error))?))
     }
 
     /// Whose rules are followed: "sentencepiece" or "tokenizer_json".
@@ -399,7 +424,8 @@ impl Pipeline {
         let py = text.py();
         let text = self::text("text", text)?;
         let pair = pair.map(|pair| self::text("pair", pair)).transpose()?;
-        let options = PipelineOptions { add_special_tokens, split_special_tokens, ..PipelineOptions::default() };
+        let options =
+            PipelineOptions { add_special_tokens, split_special_tokens, ..PipelineOptions::default() };
         let encode = || {
             let mut ids = Vec::with_capacity(text.len() / 3 + 8);
             self.pipeline.encode_into(text, pair, &options, &mut ids).map(|()| ids)
@@ -451,8 +477,11 @@ impl Pipeline {
         spaces_between_special_tokens: bool,
         clean_up_tokenization_spaces: bool,
     ) -> PyResult<String> {
-        let options =
-            DecodeOptions { skip_special_tokens, spaces_between_special_tokens, clean_up_tokenization_spaces };
+        let options = DecodeOptions {
+            skip_special_tokens,
+            spaces_between_special_tokens,
+            clean_up_tokenization_spaces,
+        };
         let py = ids.py();
         let ids = extract_ids(ids, &IdSource { row: None, vocab_size: None })?;
         let decode = || {
@@ -476,13 +505,15 @@ impl Pipeline {
         clean_up_tokenization_spaces: bool,
         num_threads: Option<i64>,
     ) -> PyResult<Bound<'py, PyList>> {
-        let options =
-            DecodeOptions { skip_special_tokens, spaces_between_special_tokens, clean_up_tokenization_spaces };
+        let options = DecodeOptions {
+            skip_special_tokens,
+            spaces_between_special_tokens,
+            clean_up_tokenization_spaces,
+        };
         let (py, num_threads) = (ids.py(), thread_count(num_threads)?);
         let lists = extract_ragged(ids, self.pipeline.vocab_size())?;
-        let texts = py.detach(|| {
-            self.pipeline.decode_batch(&lists.values, &lists.offsets, &options, num_threads)
-        });
+        let texts =
+            py.detach(|| self.pipeline.decode_batch(&lists.values, &lists.offsets, &options, num_threads));
         let texts = texts.map_err(|error| call_error(&error))?;
         let row = |ends: &[i64]| String::from_utf8_lossy(&texts.bytes[ends[0] as usize..ends[1] as usize]);
         PyList::new(py, texts.offsets.windows(2).map(|ends| PyString::new(py, &row(ends))))
@@ -512,7 +543,7 @@ impl Pipeline {
         let (py, this) = (slf.py(), slf.get());
         let data = match this.pipeline.tokenizer() {
             Some(tokenizer) => PyBytes::new(py, &tokenizer.model().serialized),
-            None => PyBytes::new(py, b""),
+            None => this.to_json(py)?,
         };
         let [special, additional] = this.pipeline.special_ids();
         let state = (
@@ -543,10 +574,14 @@ impl Pipeline {
         let templates = templates(&template.get_item(0)?, &template.get_item(1)?)?;
         let added = added_tokens.into_iter().map(added_token).collect();
         let pipeline = py.detach(|| {
-            let (legacy, add_prefix_space) = settings.unwrap_or_default();
-            let tokenizer = llamatok::Tokenizer::from_bytes(bytes, cache_bytes)?;
-            llamatok::Pipeline::from_tokenizer(tokenizer, SlowSettings { legacy, add_prefix_space })?
-                .with_added_tokens(added)
+            let pipeline = match settings {
+                Some((legacy, add_prefix_space)) => {
+                    let tokenizer = llamatok::Tokenizer::from_bytes(bytes, cache_bytes)?;
+                    llamatok::Pipeline::from_tokenizer(tokenizer, SlowSettings { legacy, add_prefix_space })?
+                }
+                None => llamatok::Pipeline::from_tokenizer_json(bytes, cache_bytes)?,
+            };
+            pipeline.with_added_tokens(added)
         });
         let pipeline = pipeline.map_err(|error| load_error(py, &error, None))?;
         let pipeline = pipeline.with_templates(templates).with_special_ids(special_ids.0, special_ids.1);

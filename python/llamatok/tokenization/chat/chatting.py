@@ -12,6 +12,7 @@ from llamatok.tokenization.calling import Calling
 from llamatok.tokenization.chat import llama2
 from llamatok.tokenization.chat.template import Span, plain, render
 from llamatok.tokenization.chat.tools import get_json_schema
+from llamatok.tokenization.chat.untrusted import Chunk, Untrusted
 from llamatok.tokenization.log import logger
 from llamatok.tokenization.strategies import PaddingStrategy, TensorType
 
@@ -80,6 +81,7 @@ class Chatting(Calling):
         add_generation_prompt: bool = False,
         continue_final_message: bool | str = False,
         tokenize: bool = True,
+        sanitize_control_tokens: bool = False,
         padding: bool | str | PaddingStrategy = False,
         truncation: bool | str = False,
         max_length: int | None = None,
@@ -107,6 +109,9 @@ class Chatting(Calling):
             continue_final_message: Whether the text ends in the last message, which the model is to go on
                 with; a str names the field to go on with, instead of "content".
             tokenize: Whether to encode the text. Special tokens in it are read as such, and none are added.
+            sanitize_control_tokens: Whether control tokens in messages, tools, documents and variables are
+                read as ordinary text, so that only the template can write them. They are all special tokens,
+                and added tokens that the template has in it.
             padding, truncation, max_length, return_tensors: See `__call__`.
             return_dict: Whether to return a `BatchEncoding` instead of ids.
             return_assistant_tokens_mask: Whether the `BatchEncoding` has `assistant_masks`: 1 for tokens that
@@ -140,38 +145,54 @@ class Chatting(Calling):
             )
         if continue_final_message and return_assistant_tokens_mask:
             raise ValueError("continue_final_message is not compatible with return_assistant_tokens_mask.")
+        if sanitize_control_tokens and (not tokenize or return_assistant_tokens_mask):
+            raise ValueError(
+                "`sanitize_control_tokens=True` requires `tokenize=True` and is not compatible with "
+                "`return_assistant_tokens_mask=True`."
+            )
         template = self.get_chat_template(chat_template, tools)
+        untrusted = Untrusted(self._control_tokens(template) if sanitize_control_tokens else [])
         if return_assistant_tokens_mask and not _GENERATION.search(template):
             logger.warning_once(
                 "`return_assistant_tokens_mask` is set, but the chat template has no `{% generation %}` block"
             )
         batched = _is_batch(conversation)
+        given = plain({**kwargs, "tools": _tool_schemas(tools), "documents": _checked_documents(documents)})
         variables = {
             **self.special_tokens_map,
-            **kwargs,
-            "tools": _tool_schemas(tools),
-            "documents": _checked_documents(documents),
+            **untrusted.marked(given),
             "add_generation_prompt": add_generation_prompt,
         }
         texts: list[str] = []
         spans: list[list[Span]] = []
         for chat in conversation if batched else [conversation]:
+            messages = untrusted.marked(_messages(chat))
             text, found = _rendered(
-                template, chat, variables, continue_final_message, return_assistant_tokens_mask
+                template, messages, variables, continue_final_message, return_assistant_tokens_mask
             )
             texts.append(text)
             spans.append(found)
         if not tokenize:
             return texts if batched else texts[0]
-        encoded = self(
-            texts if batched else texts[0],
-            padding=padding,
-            truncation=truncation,
-            max_length=max_length,
-            add_special_tokens=False,
-            return_tensors=return_tensors,
+        options: dict[str, Any] = {
+            "padding": padding,
+            "truncation": truncation,
+            "max_length": max_length,
+            "add_special_tokens": False,
+            "return_tensors": return_tensors,
             **(tokenizer_kwargs or {}),
-        )
+        }
+        if sanitize_control_tokens:
+            rows = [(self._ids_of_chunks(untrusted.chunks(text)), None) for text in texts]
+            encoded = (
+                self._prepare_many(list(rows), options)
+                if batched
+                else self.prepare_for_model(
+                    rows[0][0], prepend_batch_axis=return_tensors is not None, **options
+                )
+            )
+        else:
+            encoded = self(texts if batched else texts[0], **options)
         if not return_dict:
             return encoded["input_ids"]
         if return_assistant_tokens_mask:
@@ -179,6 +200,40 @@ class Chatting(Calling):
             encoded["assistant_masks"] = masks if batched or return_tensors is not None else masks[0]
             encoded.convert_to_tensors(return_tensors)
         return encoded
+
+    def _control_tokens(self, template: str) -> list[str]:
+        return [
+            token.content
+            for token in self.added_tokens_decoder.values()
+            if token.special or (token.content in template and not token.content.isspace())
+        ]
+
+    def _ids_of_chunks(self, chunks: list[Chunk]) -> list[int]:
+        """The ids of a chat's parts, as when it is encoded whole, but for control tokens in ordinary text."""
+        control = {chunk.text for chunk in chunks if chunk.is_control}
+        control |= {token.content for token in self.added_tokens_decoder.values() if token.special}
+        others = [
+            token.as_tuple(id)
+            for id, token in self.added_tokens_decoder.items()
+            if token.content not in control
+        ]
+        first = self._core.with_added_tokens(others)
+        # Only with the legacy behaviour does text after a token get a prefix space.
+        later = first if self.legacy else self._without_prefix_space().with_added_tokens(others)
+        ids: list[int] = []
+        for at, chunk in enumerate(chunks):
+            if chunk.is_control:
+                ids.append(self._added_tokens_encoder[chunk.text])
+                continue
+            text = chunk.text
+            if at > 0 and self._added_tokens_decoder[ids[-1]].rstrip:
+                text = text.lstrip()
+            if at + 1 < len(chunks):
+                following = self._added_tokens_encoder[chunks[at + 1].text]
+                if self._added_tokens_decoder[following].lstrip:
+                    text = text.rstrip()
+            ids += (later if at > 0 else first).encode(text, add_special_tokens=False)
+        return ids
 
     def encode_message_with_chat_template(
         self,
@@ -245,15 +300,22 @@ def _checked_documents(documents: list[Any] | None) -> list[Any] | None:
     return documents
 
 
-def _rendered(
-    template: str, chat: Any, variables: dict[str, Any], continue_final: bool | str, track: bool
-) -> tuple[str, list[Span]]:
+def _messages(chat: Any) -> list[dict[str, Any]]:
     messages = plain(getattr(chat, "messages", chat))
     for message in messages:
         if not isinstance(message, dict):
             raise TypeError(f"a message of a chat must be a dictionary, not {message!r}")
     # A field that is None is one that is not given.
-    messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
+    return [{key: value for key, value in message.items() if value is not None} for message in messages]
+
+
+def _rendered(
+    template: str,
+    messages: list[dict[str, Any]],
+    variables: dict[str, Any],
+    continue_final: bool | str,
+    track: bool,
+) -> tuple[str, list[Span]]:
     final = _open_final(messages, continue_final, template) if continue_final else ""
     text, spans = render(template, {**variables, "messages": messages}, track_generation=track)
     return (_cut_after(text, final), []) if continue_final else (text, spans)

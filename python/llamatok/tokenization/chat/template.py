@@ -36,7 +36,8 @@ def render(
 
     Args:
         template: The Jinja template.
-        variables: What it sees: `messages`, `tools`, `documents`, `add_generation_prompt`, special tokens.
+        variables: What it sees, in plain types (see `plain`): `messages`, `tools`, `documents`,
+            `add_generation_prompt`, special tokens.
         track_generation: Whether to find what `{% generation %}` blocks give.
 
     Returns:
@@ -49,7 +50,7 @@ def render(
     compiled = _compiled(template)
     # The blocks' ends are marked in the text with something nobody can foresee, and so nobody can forge.
     nonce = f"\ue000{secrets.token_hex(16)}\ue001" if track_generation else ""
-    text = compiled.render(**plain(variables), **{_NONCE: nonce})
+    text = compiled.render(**variables, **{_NONCE: nonce})
     return (text, []) if not nonce else _without_marks(text, nonce)
 
 

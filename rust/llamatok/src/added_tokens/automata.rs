@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::matcher::Matcher;
 use super::{AddedToken, AddedTokens};
-use crate::vocabulary::TokenId;
+use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::{Error, Result};
 
 /// Splits text at added tokens.
@@ -15,6 +15,8 @@ pub(crate) struct Splitter {
     tokens: Arc<AddedTokens>,
     raw: Automaton,
     normalized: Automaton,
+    /// The latter with spaces for `▁`, unless a token takes whitespace (which `▁` is not).
+    spaced: Option<Automaton>,
 }
 
 /// Some of the tokens, as they are sought.
@@ -34,13 +36,11 @@ impl Splitter {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the tokens are too many.
     pub(crate) fn new(tokens: Arc<AddedTokens>, normalize: impl Fn(&str) -> String) -> Result<Self> {
-        let automaton = |normalized: bool| {
+        let automaton = |normalized: bool, normalize: &dyn Fn(&str) -> String| {
             let all = (0..).zip(tokens.tokens()).filter(|(_, token)| token.normalized == normalized);
             // Of tokens that become equal the first one counts, special ones before others.
             let (special, ordinary): (Vec<_>, Vec<_>) = all.partition(|(_, token)| token.special);
-            let sought = |(number, token): (u32, &AddedToken)| {
-                (number, if normalized { normalize(&token.content) } else { token.content.clone() })
-            };
+            let sought = |(number, token): (u32, &AddedToken)| (number, normalize(&token.content));
             let all = special.into_iter().chain(ordinary).map(sought);
             let (numbers, contents): (Vec<u32>, Vec<String>) =
                 all.filter(|(_, content)| !content.is_empty()).unzip();
@@ -49,7 +49,18 @@ impl Splitter {
             })?;
             Ok(Automaton { matcher, numbers })
         };
-        Ok(Self { raw: automaton(false)?, normalized: automaton(true)?, tokens })
+        let takes_space = |token: &AddedToken| token.normalized && (token.lstrip || token.rstrip);
+        let spaced = if tokens.tokens().iter().any(takes_space) {
+            None
+        } else {
+            Some(automaton(true, &|content| normalize(content).replace(SPACE_SYMBOL, " "))?)
+        };
+        Ok(Self {
+            raw: automaton(false, &str::to_owned)?,
+            normalized: automaton(true, &normalize)?,
+            spaced,
+            tokens,
+        })
     }
 
     /// Whether any token is sought in normalized text.
@@ -83,6 +94,73 @@ impl Splitter {
         self.split(&self.normalized, text, split_special, visit)
     }
 
+    /// As [`split_normalized`](Self::split_normalized) of `text` with `▁` for each space and, if `prefix` says
+    /// so, one in front, without making that: hands each part to `visit`, and whether the one in front is
+    /// part of it. Returns `false`, and does nothing, where this does not serve: where `text` holds `▁`, or a
+    /// token takes whitespace.
+    ///
+    /// *Proof.* Without `▁` in `text` a place that holds a space there holds `▁` in what would be made, and
+    /// the other way round; so it comes to the same to make both spaces, in the text and in the sought. What
+    /// `single_word` asks of neighbours is no for both. ∎
+    ///
+    /// # Errors
+    /// Those of `visit`.
+    pub(crate) fn split_spaced(
+        &self,
+        text: &str,
+        prefix: bool,
+        split_special: bool,
+        mut visit: impl FnMut(Part, bool) -> Result<()>,
+    ) -> Result<bool> {
+        let Some(automaton) = &self.spaced else { return Ok(false) };
+        if memchr::memmem::find(text.as_bytes(), SPACE_SYMBOL.as_bytes()).is_some() {
+            return Ok(false);
+        }
+        let mut with_prefix = prefix;
+        let (mut done, mut from) = (0, 0);
+        if prefix {
+            let head = text.as_bytes().iter().take(automaton.matcher.longest());
+            let head: Vec<u8> = std::iter::once(b' ').chain(head.copied()).collect();
+            if let Some((len, found)) = automaton.matcher.longest_prefix(&head) {
+                from = len - 1;
+                if let Some(token) = self.counts(automaton, found, "", &text[from..], split_special) {
+                    visit((0..from, Some(token.id)), true)?;
+                    (done, with_prefix) = (from, false);
+                }
+            }
+        }
+        while let Some((range, found)) = automaton.matcher.find(text.as_bytes(), from) {
+            from = range.end;
+            let (before, after) = (&text[..range.start], &text[range.end..]);
+            let Some(token) = self.counts(automaton, found, before, after, split_special) else { continue };
+            if done < range.start || with_prefix {
+                visit((done..range.start, None), with_prefix)?;
+            }
+            visit((range.clone(), Some(token.id)), false)?;
+            (done, with_prefix) = (range.end, false);
+        }
+        if done < text.len() || with_prefix {
+            visit((done..text.len(), None), with_prefix)?;
+        }
+        Ok(true)
+    }
+
+    /// The token that was found, if it counts there.
+    fn counts(
+        &self,
+        automaton: &Automaton,
+        found: u32,
+        before: &str,
+        after: &str,
+        split_special: bool,
+    ) -> Option<&AddedToken> {
+        let token = &self.tokens.tokens()[automaton.numbers[found as usize] as usize];
+        let is_within =
+            || before.chars().next_back().is_some_and(is_word) || after.chars().next().is_some_and(is_word);
+        let is_text = (split_special && token.special) || (token.single_word && is_within());
+        (!is_text).then_some(token)
+    }
+
     /// `AddedVocabulary::find_matches`.
     fn split(
         &self,
@@ -93,20 +171,12 @@ impl Splitter {
     ) -> Result<()> {
         let mut done = 0;
         let mut from = 0;
-        while let Some((Range { mut start, mut end }, found)) = automaton.matcher.find(text.as_bytes(), from) {
+        while let Some((Range { mut start, mut end }, found)) = automaton.matcher.find(text.as_bytes(), from)
+        {
             // What lies within a match is not searched again, even where the match does not count.
             from = end;
-            let token = &self.tokens.tokens()[automaton.numbers[found as usize] as usize];
-            if split_special && token.special {
-                continue;
-            }
-            if token.single_word {
-                let within = text[..start].chars().next_back().is_some_and(is_word)
-                    || text[end..].chars().next().is_some_and(is_word);
-                if within {
-                    continue;
-                }
-            }
+            let (before, after) = (&text[..start], &text[end..]);
+            let Some(token) = self.counts(automaton, found, before, after, split_special) else { continue };
             if token.lstrip {
                 start = text[..start].trim_end().len().max(done);
             }
@@ -116,7 +186,10 @@ impl Splitter {
             if done < start {
                 visit((done..start, None))?;
             }
-            visit((start..end, Some(token.id)))?;
+            // Nothing is left of a token whose text the one before has taken.
+            if start < end {
+                visit((start..end, Some(token.id)))?;
+            }
             done = end;
         }
         if done < text.len() || text.is_empty() {

@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use memchr::memmem;
+
 use crate::bpe::trie::Trie;
 
 /// Strings to be found.
@@ -23,10 +25,13 @@ enum Filter {
     Nothing,
     /// Up to three bytes that strings begin with (repeated where they are fewer).
     Bytes([u8; 3]),
-    /// A bit for each hash of the first `len` bytes, 2 to 4, the length of the shortest string or less.
-    Prefixes { bits: Box<[u64]>, shift: u32, len: usize },
+    /// A bit for each hash of the first bytes, for few different ones and for many.
+    Few(Prefixes<FEW_WORDS>),
+    Many(Prefixes<MANY_WORDS>),
     /// For each byte, whether a string begins with it.
     First(Box<[bool; 256]>),
+    /// What all strings begin with: two bytes or more.
+    Common(Box<memmem::Finder<'static>>),
 }
 
 /// A string that was found: where, and its number.
@@ -42,6 +47,17 @@ impl Matcher {
         keys.dedup_by_key(|key| key.0);
         let lens = strings.iter().map(|string| string.len() as u32).collect();
         Some(Self { filter: Filter::new(&keys), trie: Trie::new(&keys)?, lens })
+    }
+
+    /// The longest string that `text` begins with: its length and its number.
+    pub(crate) fn longest_prefix(&self, text: &[u8]) -> Option<(usize, u32)> {
+        let number = self.trie.longest_prefix(text)?;
+        Some((self.lens[number as usize] as usize, number))
+    }
+
+    /// The most bytes of a string.
+    pub(crate) fn longest(&self) -> usize {
+        self.lens.iter().max().map_or(0, |&len| len as usize)
     }
 
     /// The first match that begins at `from` or later.
@@ -61,6 +77,13 @@ impl Filter {
         let mut first: Vec<u8> = keys.iter().map(|key| key.0[0]).collect();
         first.dedup();
         let shortest = keys.iter().map(|key| key.0.len()).min().unwrap_or(0);
+        if let [(low, _), .., (high, _)] = keys {
+            // All others lie between the two, and so begin like them.
+            let common = low.iter().zip(*high).take_while(|(a, b)| a == b).count();
+            if common > 1 {
+                return Self::Common(Box::new(memmem::Finder::new(&low[..common]).into_owned()));
+            }
+        }
         match first[..] {
             [] => Self::Nothing,
             [a] => Self::Bytes([a; 3]),
@@ -75,17 +98,22 @@ impl Filter {
             }
             _ => {
                 let len = shortest.min(4);
-                // Some thirty bits a string, within the cache next to the processor.
-                let log = (keys.len() * 32).next_power_of_two().trailing_zeros().clamp(12, 19);
-                let shift = 32 - log;
-                let mut bits = vec![0u64; (1 << log) / 64].into_boxed_slice();
-                for (key, _) in keys {
-                    let mut prefix = [0; 4];
-                    prefix[..len].copy_from_slice(&key[..len]);
-                    let hash = hash(u32::from_le_bytes(prefix), shift);
-                    bits[hash / 64] |= 1 << (hash % 64);
+                let mut prefixes: Vec<u32> = keys
+                    .iter()
+                    .map(|(key, _)| {
+                        let mut prefix = [0; 4];
+                        prefix[..len].copy_from_slice(&key[..len]);
+                        u32::from_le_bytes(prefix)
+                    })
+                    .collect();
+                prefixes.sort_unstable();
+                prefixes.dedup();
+                // Few places are to pass that should not: each costs a look into the trie.
+                if prefixes.len() * 128 <= FEW_WORDS * 64 {
+                    Self::Few(Prefixes::new(&prefixes, len))
+                } else {
+                    Self::Many(Prefixes::new(&prefixes, len))
                 }
-                Self::Prefixes { bits, shift, len }
             }
         }
     }
@@ -103,29 +131,76 @@ impl Filter {
                 }
             }
             Self::Bytes([a, b, c]) => memchr::memchr3(*a, *b, *c, rest),
+            Self::Common(finder) => finder.find(rest),
             Self::First(table) => rest.iter().position(|&byte| table[usize::from(byte)]),
-            Self::Prefixes { bits, shift, len } => {
-                let mask = u32::MAX >> (32 - 8 * len);
-                let passes = |window: &[u8]| {
-                    let prefix = u32::from_le_bytes([window[0], window[1], window[2], window[3]]) & mask;
-                    let hash = hash(prefix, *shift);
-                    bits[hash / 64] >> (hash % 64) & 1 == 1
-                };
-                let found = rest.windows(4).position(passes);
-                // The last places have no four bytes; there are but three of them.
-                found.or_else(|| {
-                    (rest.len().saturating_sub(3)..rest.len()).find(|&index| rest.len() - index >= *len)
-                })
-            }
+            Self::Few(prefixes) => prefixes.next(rest),
+            Self::Many(prefixes) => prefixes.next(rest),
         };
         found.map(|index| from + index)
     }
 }
 
-/// The upper bits of a product that mixes all bits of `prefix`.
-#[inline]
-fn hash(prefix: u32, shift: u32) -> usize {
-    (prefix.wrapping_mul(0x9E37_79B1) >> shift) as usize
+/// The sizes of the tables of bits: within the caches of the first and of the second level.
+const FEW_WORDS: usize = 1 << 9;
+const MANY_WORDS: usize = 1 << 13;
+
+/// A bit for each hash of the first `len` bytes, 2 to 4, the length of the shortest string or less.
+#[derive(Debug)]
+struct Prefixes<const WORDS: usize> {
+    bits: Box<[u64; WORDS]>,
+    mask: u32,
+    len: usize,
+}
+
+impl<const WORDS: usize> Prefixes<WORDS> {
+    fn new(prefixes: &[u32], len: usize) -> Self {
+        let mut table = Self { bits: Box::new([0; WORDS]), mask: u32::MAX >> (32 - 8 * len), len };
+        for &prefix in prefixes {
+            let hash = Self::hash(prefix);
+            table.bits[hash / 64] |= 1 << (hash % 64);
+        }
+        table
+    }
+
+    /// The upper bits of a product that mixes all bits of `prefix`.
+    #[inline]
+    fn hash(prefix: u32) -> usize {
+        let shift = 32 - (WORDS * 64).trailing_zeros();
+        (prefix.wrapping_mul(0x9E37_79B1) >> shift) as usize % (WORDS * 64)
+    }
+
+    #[inline]
+    fn passes(&self, window: u32) -> u64 {
+        let hash = Self::hash(window & self.mask);
+        self.bits[hash / 64] >> (hash % 64) & 1
+    }
+
+    /// The first place in `text` that is not ruled out.
+    fn next(&self, text: &[u8]) -> Option<usize> {
+        // Eight places at a time, with one branch for them all.
+        const STEP: usize = 8;
+        let mut index = 0;
+        while let Some(block) = text[index..].first_chunk::<{ STEP + 4 }>() {
+            let low = block.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            let high = block.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+            let mut found = 0;
+            for place in 0..4 {
+                found |= self.passes((low >> (8 * place)) as u32) << place;
+                found |= self.passes((high >> (8 * place)) as u32) << (place + 4);
+            }
+            if found != 0 {
+                return Some(index + found.trailing_zeros() as usize);
+            }
+            index += STEP;
+        }
+        // Of the last places, no more than those that have room for a string.
+        (index..text.len().saturating_sub(self.len - 1)).find(|&index| {
+            let mut window = [0; 4];
+            let rest = &text[index..text.len().min(index + 4)];
+            window[..rest.len()].copy_from_slice(rest);
+            self.passes(u32::from_le_bytes(window)) == 1
+        })
+    }
 }
 
 #[cfg(test)]
@@ -138,9 +213,11 @@ mod tests {
         #[test]
         fn finds_the_leftmost_longest(
             strings in prop::collection::hash_set("[abé中]{1,6}|[a-z]{2,5}", 0..60),
-            text in "[abcé中x]{0,60}",
+            many in prop::collection::hash_set("[a-z]{2,4}", 0..2000),
+            is_many in any::<bool>(),
+            text in "[abcé中x]{0,60}|[a-z]{0,40}",
         ) {
-            let strings: Vec<String> = strings.into_iter().collect();
+            let strings: Vec<String> = if is_many { many } else { strings }.into_iter().collect();
             let matcher = Matcher::new(strings.iter().map(String::as_str)).unwrap();
             for from in 0..=text.len() {
                 let expected = (from..text.len()).find_map(|start| {

@@ -152,7 +152,8 @@ impl Splitter {
                 extent.start = trimmed.last().map_or(bounds(&parts[index - 1]).start, |range| range.end);
                 parts[index - 1] = trimmed;
             }
-            let ends_in_space = |part: &[Range<usize>]| part.last().is_some_and(|r| text[r.clone()].ends_with(' '));
+            let ends_in_space =
+                |part: &[Range<usize>]| part.last().is_some_and(|r| text[r.clone()].ends_with(' '));
             let begins_with_space =
                 |part: &[Range<usize>]| part.first().is_some_and(|r| text[r.clone()].starts_with(' '));
             if token.single_word && left.is_some_and(|left| !ends_in_space(&left)) {

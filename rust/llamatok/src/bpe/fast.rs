@@ -15,10 +15,10 @@ use super::cuts::Adjacency;
 use super::merges::ranks;
 use super::runs::{run_len, Runs};
 use super::scan::{Level, Scanner, BLOCK};
-use super::words::{Reason, WordMerger, WordScratch, SPACE};
+use super::words::{Reason, Splits, WordMerger, WordScratch, SPACE};
 use crate::model::Model;
 use crate::normalize::to_valid_utf8;
-use crate::vocabulary::{PieceKind, TokenId, SPACE_SYMBOL};
+use crate::vocabulary::{PieceKind, TokenId, Vocabulary, SPACE_SYMBOL};
 
 /// Units that are looked up together.
 const BATCH: usize = 128;
@@ -29,7 +29,8 @@ const PART: usize = 8 << 10;
 #[derive(Debug)]
 pub(crate) struct FastMerger {
     words: WordMerger,
-    runs: Runs,
+    /// Where runs of spaces are encoded apart from the words after them.
+    runs: Option<Runs>,
     scanner: Scanner,
     /// For long text without spaces; made when the first one comes.
     adjacency: OnceLock<Adjacency>,
@@ -74,50 +75,50 @@ impl FastScratch {
 impl FastMerger {
     /// Builds the tables, or says why the vocabulary must go the general way.
     pub(crate) fn new(model: &Arc<Model>, level: Level) -> Result<Self, Reason> {
+        check_words(&model.vocabulary)?;
+        let ranks = ranks(&model.vocabulary);
+        check_runs(&model.vocabulary, &ranks)?;
+        let runs = Runs::new(&model.vocabulary, &ranks, None)?;
+        let words = WordMerger::new(&model.vocabulary, &ranks, None, false)?;
+        let fused_id = model.vocabulary.byte_ids().is_none().then(|| model.vocabulary.unk_id());
+        Self::with_parts(model, level, words, Some(runs), fused_id)
+    }
+
+    /// The same where pieces merge by `splits`, in the order of `ranks`, instead of by scores. Where the rule
+    /// for [runs](super::runs) does not hold, runs of spaces stay together with the words after them: the
+    /// cut rule allows that, and the merger for words needs no more than it.
+    pub(crate) fn with_splits(
+        model: &Arc<Model>,
+        level: Level,
+        ranks: &[u32],
+        splits: &Splits,
+        fused_id: Option<TokenId>,
+    ) -> Result<Self, Reason> {
         let vocabulary = &model.vocabulary;
-        for piece in vocabulary.pieces() {
-            match piece.kind {
-                PieceKind::Unused => return Err("there are unused pieces"),
-                PieceKind::UserDefined if piece.text.contains([' ', '▁']) => {
-                    return Err("a user-defined symbol holds a space")
-                }
-                PieceKind::Normal => {
-                    let word = piece.text.trim_start_matches('▁');
-                    if word.contains('▁') {
-                        return Err("a piece holds ▁ after another character");
-                    }
-                    if !word.is_empty() && piece.text.starts_with("▁▁") {
-                        return Err("a piece begins with several ▁ and goes on");
-                    }
-                }
-                _ => {}
-            }
-        }
-        let ranks = ranks(vocabulary);
-        let mut last_word = 0;
-        let mut first_run = u32::MAX;
-        for (piece, &rank) in vocabulary.pieces().iter().zip(&ranks) {
-            if piece.kind == PieceKind::Normal && piece.text.chars().nth(1).is_some() {
-                match run_len(&piece.text) {
-                    Some(_) => first_run = first_run.min(rank),
-                    None => last_word = last_word.max(rank),
-                }
-            }
-        }
-        if first_run <= last_word {
-            return Err("a run of ▁ has a higher score than some other piece");
-        }
-        let runs = Runs::new(vocabulary, &ranks)?;
-        let words = WordMerger::new(vocabulary, &ranks)?;
+        check_words(vocabulary)?;
+        let runs = check_runs(vocabulary, ranks).and_then(|()| Runs::new(vocabulary, ranks, Some(splits)));
+        let words = WordMerger::new(vocabulary, ranks, Some(splits), runs.is_err())?;
+        Self::with_parts(model, level, words, runs.ok(), fused_id)
+    }
+
+    fn with_parts(
+        model: &Arc<Model>,
+        level: Level,
+        words: WordMerger,
+        runs: Option<Runs>,
+        fused_id: Option<TokenId>,
+    ) -> Result<Self, Reason> {
+        let vocabulary = &model.vocabulary;
+        let scanner = Scanner::new(level, ByteClasses::new(vocabulary));
         Ok(Self {
             words,
+            scanner: if runs.is_some() { scanner } else { scanner.joining_runs() },
             runs,
-            scanner: Scanner::new(level, ByteClasses::new(vocabulary)),
             adjacency: OnceLock::new(),
             model: model.clone(),
             space_id: vocabulary.mergeable_id(SPACE_SYMBOL).ok_or("▁ is no piece")?,
             narrow: vocabulary.len() <= 1 << 16,
-            fused_id: vocabulary.byte_ids().is_none().then(|| vocabulary.unk_id()),
+            fused_id,
         })
     }
 
@@ -263,11 +264,12 @@ impl FastMerger {
     #[inline(never)]
     fn merge(&self, unit: &[u8], words: &mut WordScratch, merged: &mut Vec<TokenId>) {
         merged.clear();
-        if unit[0] == SPACE && unit.iter().all(|&byte| byte == SPACE) {
-            self.runs.encode(unit.len(), merged);
-        } else {
+        match &self.runs {
+            Some(runs) if unit[0] == SPACE && unit.iter().all(|&byte| byte == SPACE) => {
+                runs.encode(unit.len(), merged);
+            }
             // Units are cut between characters of valid text, so this borrows.
-            self.words.encode(&to_valid_utf8(unit), words, merged);
+            _ => self.words.encode(&to_valid_utf8(unit), words, merged),
         }
     }
 
@@ -284,12 +286,53 @@ impl FastMerger {
         merged: &mut Vec<TokenId>,
         out: &mut Vec<TokenId>,
     ) {
+        // Where runs and words are not parted, no unit begins with a space after another one.
+        let Some(runs) = &self.runs else { return };
         let run = buffer[..start].iter().rev().take_while(|&&byte| byte == SPACE).count();
         self.merge(&buffer[start..end], words, merged);
-        out.truncate(out.len() - merged.len() - self.runs.count(run));
-        self.runs.encode(run + 1, out);
+        out.truncate(out.len() - merged.len() - runs.count(run));
+        runs.encode(run + 1, out);
         out.extend_from_slice(&merged[1..]);
     }
+}
+
+/// Whether nothing but runs stands against the fast path.
+fn check_words(vocabulary: &Vocabulary) -> Result<(), Reason> {
+    for piece in vocabulary.pieces() {
+        match piece.kind {
+            PieceKind::Unused => return Err("there are unused pieces"),
+            PieceKind::UserDefined if piece.text.contains([' ', '▁']) => {
+                return Err("a user-defined symbol holds a space")
+            }
+            PieceKind::Normal if piece.text.trim_start_matches('▁').contains('▁') => {
+                return Err("a piece holds ▁ after another character");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether the rule for [runs](super::runs) holds.
+fn check_runs(vocabulary: &Vocabulary, ranks: &[u32]) -> Result<(), Reason> {
+    let mut last_word = 0;
+    let mut first_run = u32::MAX;
+    for (piece, &rank) in vocabulary.pieces().iter().zip(ranks) {
+        if piece.kind != PieceKind::Normal || piece.text.chars().nth(1).is_none() {
+            continue;
+        }
+        if run_len(&piece.text).is_some() {
+            first_run = first_run.min(rank);
+        } else if piece.text.starts_with("▁▁") {
+            return Err("a piece begins with several ▁ and goes on");
+        } else {
+            last_word = last_word.max(rank);
+        }
+    }
+    if first_run <= last_word {
+        return Err("a run of ▁ has a higher score than some other piece");
+    }
+    Ok(())
 }
 
 /// Keeps the ids of the unit `text[start..start + len]`, if they fit.

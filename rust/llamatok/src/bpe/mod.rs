@@ -7,6 +7,7 @@ pub(crate) mod engine;
 mod fast;
 pub(crate) mod general;
 pub(crate) mod merges;
+pub(crate) mod ranked;
 mod runs;
 mod scan;
 pub(crate) mod trie;

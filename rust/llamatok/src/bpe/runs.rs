@@ -20,7 +20,7 @@
 //! Lemma 2 of [`super::words`] applies (it needs no distinct ranks). The table is made by merging, and
 //! the condition is verified.
 
-use super::words::Reason;
+use super::words::{Reason, Splits};
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary, SPACE_SYMBOL};
 
 /// What runs of spaces become.
@@ -41,8 +41,13 @@ pub(crate) fn run_len(text: &str) -> Option<usize> {
 }
 
 impl Runs {
-    /// Makes the table, or says what speaks against it. `ranks` are those of the vocabulary's pieces.
-    pub(crate) fn new(vocabulary: &Vocabulary, ranks: &[u32]) -> Result<Self, Reason> {
+    /// Makes the table, or says what speaks against it. `ranks` are those of the vocabulary's pieces, and
+    /// `splits` is as for [`WordMerger::new`](super::words::WordMerger::new).
+    pub(crate) fn new(
+        vocabulary: &Vocabulary,
+        ranks: &[u32],
+        splits: Option<&Splits>,
+    ) -> Result<Self, Reason> {
         // For each length, the run piece and its rank.
         let mut pieces: [Option<(TokenId, u32)>; MAX_RUN + 1] = [None; MAX_RUN + 1];
         for (id, piece) in (0..).zip(vocabulary.pieces()).filter(|(_, piece)| piece.kind == PieceKind::Normal)
@@ -57,8 +62,14 @@ impl Runs {
         }
         let longest = pieces.iter().rposition(Option::is_some).unwrap_or(1);
         let id = |len: usize| pieces.get(len).copied().flatten().map_or(0, |(id, _)| id);
+        // The rank of a merge of two runs, by their lengths.
+        let rank = |left: usize, right: usize| {
+            let (product, rank) = pieces.get(left + right).copied().flatten()?;
+            let is_merge = splits.is_none_or(|splits| splits.get(&product) == Some(&(id(left), id(right))));
+            is_merge.then_some(rank)
+        };
         let table: Vec<Vec<TokenId>> =
-            (0..=2 * longest).map(|len| merge_run(len, &pieces).into_iter().map(id).collect()).collect();
+            (0..=2 * longest).map(|len| merge_run(len, rank).into_iter().map(id).collect()).collect();
         let periodic = (1..=longest)
             .all(|rest| table[longest + rest].split_first() == Some((&id(longest), table[rest].as_slice())));
         if !periodic {
@@ -91,13 +102,12 @@ impl Runs {
 }
 
 /// The lengths of the pieces that a run of `len` spaces is merged into, by the letter of the rule: the
-/// pair whose product has the lowest rank, the leftmost of several.
-fn merge_run(len: usize, pieces: &[Option<(TokenId, u32)>]) -> Vec<usize> {
+/// pair of the lowest rank, the leftmost of several.
+fn merge_run(len: usize, rank: impl Fn(usize, usize) -> Option<u32>) -> Vec<usize> {
     let mut run = vec![1; len];
     loop {
-        let rank =
-            |index: usize| pieces.get(run[index] + run[index + 1]).copied().flatten().map(|(_, rank)| rank);
-        let candidates = (0..run.len().saturating_sub(1)).filter_map(|index| Some((rank(index)?, index)));
+        let candidates = (0..run.len().saturating_sub(1))
+            .filter_map(|index| Some((rank(run[index], run[index + 1])?, index)));
         let Some((_, index)) = candidates.min() else { return run };
         run[index] += run.remove(index + 1);
     }

@@ -70,6 +70,8 @@ pub(crate) struct Scanner {
     level: Level,
     classes: ByteClasses,
     tables: Tables,
+    /// Whether the last space of a run is cut off from the others.
+    cuts_runs: bool,
 }
 
 /// Sets of ASCII characters for look-ups by shuffle: character `c` is in the set if bit `c >> 4` of
@@ -100,7 +102,12 @@ impl Scanner {
             table
         };
         let tables = Tables { first: set(Class::First), isolated: set(Class::Isolated) };
-        Self { level, classes, tables }
+        Self { level, classes, tables, cuts_runs: true }
+    }
+
+    /// Leaves runs of spaces, and the words after them, in one unit.
+    pub(crate) fn joining_runs(self) -> Self {
+        Self { cuts_runs: false, ..self }
     }
 
     /// Appends to `starts` where the units of `buffer[..len]` begin, and `len` at last. `buffer` must
@@ -178,7 +185,7 @@ impl Scanner {
         let only_if = |condition: bool, mask: u64| if condition { mask } else { 0 };
         // A run begins; or its last space, which goes with the word.
         (space & !space_before)
-            | (space & space_before & !space_after)
+            | only_if(self.cuts_runs, space & space_before & !space_after)
             | isolated
             | isolated_before
             | (first & second_before)

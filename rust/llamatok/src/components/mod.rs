@@ -6,6 +6,7 @@
 mod aligned;
 mod bpe_model;
 mod decoder;
+mod encoder;
 mod normalizer;
 mod pattern;
 mod post_processor;
@@ -15,7 +16,9 @@ mod settings;
 
 pub use aligned::AlignedText;
 pub use bpe_model::BpeModel;
+pub(crate) use decoder::byte_of;
 pub use decoder::Decoder;
+pub(crate) use encoder::{AlignedToken, Encoder};
 pub use normalizer::Normalizer;
 pub use pattern::Pattern;
 pub use post_processor::{PostProcessor, SpecialToken, Template, TemplatePiece, TemplateSequence};

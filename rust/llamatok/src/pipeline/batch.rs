@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use super::columns::{Columns, Details, NO_WORD};
 use super::truncate::{cut, windows};
-use super::{Pipeline, Rules};
+use super::{Pipeline, Rules, Worker};
 use crate::batch::{concat, run, share_out_by};
-use crate::bpe::engine::Worker;
 use crate::components::Truncation;
 use crate::post_process::{TemplateItem, Templates};
 use crate::random::Random;
@@ -119,10 +118,12 @@ pub struct EncodingBatch {
     pub unmet: Vec<i64>,
     /// For each row the number of tokens of its first text, where there are pairs.
     first_lens: Option<Vec<u32>>,
+    /// For each row a bit for each text of which it holds a window that has overflowed.
+    overflown: Option<Vec<u8>>,
     templates: Arc<Templates>,
     add_special_tokens: bool,
-    /// Whether type ids follow the template even without its tokens, and what overflows does not follow
-    /// it, as in the tokenizers library.
+    /// Whether type ids follow the template even without its tokens, and windows that have overflowed do
+    /// not follow it, as in the tokenizers library.
     types_by_library: bool,
 }
 
@@ -133,11 +134,16 @@ struct Part {
     ends: Vec<i64>,
     first_lens: Vec<u32>,
     samples: Vec<i64>,
+    overflown: Vec<u8>,
     overflowing: Vec<TokenId>,
     overflowing_ends: Vec<i64>,
     excess: Vec<i64>,
     unmet: Vec<i64>,
 }
+
+/// So few texts and bytes are encoded on the calling thread.
+const MAX_SMALL: usize = 64;
+const MAX_SMALL_BYTES: usize = 16 << 10;
 
 impl Pipeline {
     /// Encodes texts, or pairs where there are `pairs`, on `num_threads` threads (`None`: as many as
@@ -158,8 +164,11 @@ impl Pipeline {
             return Err(Error::unsupported("pairs", "there must be as many as there are texts"));
         }
         self.check(options)?;
-        let seed = options.seed.unwrap_or_else(Random::any_seed);
+        let seed = options.seed.unwrap_or_else(|| self.any_seed(options));
         let weight = |index| texts.bytes(index) + pairs.map_or(0, |pairs| pairs.bytes(index));
+        // To ask how many cores there are takes as long as to encode a few pages.
+        let is_small = (0..texts.len().min(MAX_SMALL)).map(weight).sum::<usize>() < MAX_SMALL_BYTES;
+        let num_threads = if is_small && texts.len() <= MAX_SMALL { Some(1) } else { num_threads };
         let tasks = share_out_by(texts.len(), num_threads, weight);
         let parts = run(&tasks, num_threads, |task| {
             self.with_worker(|worker| self.encode_task(worker, texts, pairs, task, options, seed))
@@ -185,7 +194,7 @@ impl Pipeline {
             ids.extend(self.encode_batch(sequences(&text), pair, options, Some(1))?.ids);
             return Ok(());
         }
-        let mut random = Random::new(options.seed.map_or_else(|| self.any_seed(options), |seed| seed), 0);
+        let mut random = Random::new(options.seed.unwrap_or_else(|| self.any_seed(options)), 0);
         self.with_worker(|worker| {
             let mut columns = Columns { ids: std::mem::take(ids), ..Columns::default() };
             let mut result = Ok(());
@@ -195,7 +204,8 @@ impl Pipeline {
                     TemplateItem::Token { .. } => {}
                     TemplateItem::Sequence { sequence, .. } => {
                         let text = if *sequence == 0 { text } else { pair.unwrap_or_default() };
-                        let encoded = self.encode_text(worker, text, None, options, &mut random, &mut columns);
+                        let encoded =
+                            self.encode_text(worker, text, None, options, &mut random, &mut columns);
                         result = result.and(encoded);
                     }
                 }
@@ -207,7 +217,7 @@ impl Pipeline {
 
     /// A seed where one is needed.
     fn any_seed(&self, options: &PipelineOptions) -> u64 {
-        if options.dropout.is_some() {
+        if options.dropout.is_some() || self.stated_dropout().is_some() {
             Random::any_seed()
         } else {
             0
@@ -223,12 +233,25 @@ impl Pipeline {
         if let Some(probability) = options.dropout.filter(|probability| !(0.0..=1.0).contains(probability)) {
             return Err(Error::unsupported("dropout", format!("{probability} is not between 0 and 1")));
         }
+        if let Some(truncation) = options.truncation.as_ref().filter(|_| self.follows_library()) {
+            // The library counts the template's tokens whether or not they are added.
+            let room = truncation.max_length.checked_sub(self.templates.num_special_tokens(false));
+            if let Some(room) = room.filter(|&room| room < truncation.stride) {
+                return Err(Error::unsupported(
+                    "stride",
+                    format!(
+                        "{} is not less than {room}, the tokens that there is room for",
+                        truncation.stride
+                    ),
+                ));
+            }
+        }
         Ok(())
     }
 
     fn encode_task(
         &self,
-        worker: &mut Worker,
+        worker: &mut Worker<'_>,
         texts: Sequences<'_>,
         pairs: Option<Sequences<'_>>,
         task: &Range<usize>,
@@ -264,6 +287,7 @@ impl Pipeline {
                 part.ends.push(part.columns.len() as i64);
                 if options.overflow {
                     part.samples.push(index as i64);
+                    part.overflown.push(0);
                     part.overflowing_ends.push(part.overflowing.len() as i64);
                     part.excess.push(0);
                 }
@@ -299,14 +323,14 @@ impl Pipeline {
         if self.follows_library() {
             // Of a length that has no room for the template's tokens the library takes them away all the
             // same, and the number runs over to a very large one.
-            let max_length = if added > 0 {
-                truncation.max_length.wrapping_sub(added)
-            } else {
-                truncation.max_length
-            };
+            let max_length =
+                if added > 0 { truncation.max_length.wrapping_sub(added) } else { truncation.max_length };
             let [first, second] = windows(lens[0], pair_len, max_length, truncation)?;
             let row = |part: &mut Part, a: usize, b: usize| {
                 self.push_row(part, texts, [first[a].clone(), second[b].clone()], sample, is_pair, options);
+                if let Some(overflown) = part.overflown.last_mut() {
+                    *overflown = u8::from(a > 0) | u8::from(b > 0) << 1;
+                }
             };
             row(part, 0, 0);
             if options.overflow {
@@ -383,6 +407,7 @@ impl Pipeline {
         }
         if options.overflow {
             part.samples.push(sample as i64);
+            part.overflown.push(0);
         }
     }
 
@@ -396,7 +421,8 @@ impl Pipeline {
         let by_library = self.follows_library();
         let mut surfaces = Vec::new();
         let mut details = options.details.then(Details::default);
-        let (mut first_lens, mut samples, mut excess, mut unmet) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut first_lens, mut samples, mut overflown) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut excess, mut unmet) = (Vec::new(), Vec::new());
         let (mut rows, mut overflowing) = (Vec::with_capacity(parts.len()), Vec::with_capacity(parts.len()));
         let mut base = 0;
         for part in parts {
@@ -408,6 +434,7 @@ impl Pipeline {
             }
             first_lens.extend(part.first_lens);
             samples.extend(part.samples);
+            overflown.extend(part.overflown);
             excess.extend(part.excess);
             unmet.extend(part.unmet);
             rows.push((part.columns.ids, part.ends));
@@ -426,6 +453,7 @@ impl Pipeline {
             excess: (options.overflow && !by_library).then_some(excess),
             unmet,
             first_lens: is_pair.then_some(first_lens),
+            overflown: (options.overflow && by_library).then_some(overflown),
             templates: self.templates.clone(),
             add_special_tokens: options.add_special_tokens,
             types_by_library: by_library,
@@ -463,21 +491,16 @@ impl EncodingBatch {
         self.samples.as_ref().map_or(row as i64, |samples| samples[row])
     }
 
-    /// Whether the row holds what has overflowed from the one before.
-    fn is_overflow(&self, row: usize) -> bool {
-        row > 0 && self.samples.is_some() && self.sample(row) == self.sample(row - 1)
-    }
-
     fn stretches(&self, row: usize) -> impl Iterator<Item = Stretch> + '_ {
         let is_pair = self.first_lens.is_some();
         let template = self.templates.of(is_pair);
         let added = if self.add_special_tokens { self.templates.num_special_tokens(is_pair) } else { 0 };
         let len = self.row(row).len() - added;
         let first = self.first_lens.as_ref().map_or(len, |lens| lens[row] as usize);
-        let is_overflow = self.types_by_library && self.is_overflow(row);
+        let overflown = self.overflown.as_ref().map_or(0, |overflown| overflown[row]);
         template.iter().filter_map(move |item| match item {
             TemplateItem::Sequence { sequence, type_id } => {
-                let type_id = if is_overflow {
+                let type_id = if overflown >> sequence & 1 == 1 {
                     u32::from(*sequence)
                 } else if self.add_special_tokens || self.types_by_library {
                     *type_id
@@ -547,7 +570,8 @@ impl EncodingBatch {
                 let unmet = self.unmet.iter().map(|&row| row - rows.start as i64);
                 unmet.filter(|row| (0..rows.len() as i64).contains(row)).collect()
             },
-            first_lens: self.first_lens.as_ref().map(|lens| lens[rows].to_vec()),
+            first_lens: self.first_lens.as_ref().map(|lens| lens[rows.clone()].to_vec()),
+            overflown: self.overflown.as_ref().map(|overflown| overflown[rows].to_vec()),
             templates: self.templates.clone(),
             ..*self
         }

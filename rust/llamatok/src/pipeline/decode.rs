@@ -1,5 +1,6 @@
 //! Ids and tokens to text.
 
+use super::json_decode::{self, JsonDecoder};
 use super::sentencepiece::SlowSettings;
 use super::{Pipeline, Rules};
 use crate::batch::{self, run, share_out_by, TextBatch};
@@ -65,7 +66,8 @@ impl Pipeline {
             for token in self.added.tokens().iter().filter(|token| !self.special_ids.contains(&token.id)) {
                 flags.set(token.id, SEPARATE);
             }
-            for &id in self.additional_special_ids.iter().filter(|&&id| id as usize >= self.base_vocab_size()) {
+            for &id in self.additional_special_ids.iter().filter(|&&id| id as usize >= self.base_vocab_size())
+            {
                 flags.set(id, SEPARATE);
             }
             flags
@@ -84,6 +86,10 @@ impl Pipeline {
         let result = match &self.rules {
             Rules::SentencePiece { tokenizer, settings, .. } => {
                 self.decode_slow(tokenizer, *settings, ids, options, &mut bytes)
+            }
+            Rules::TokenizerJson { decoder, .. } => {
+                decoder.get_or_init(|| JsonDecoder::new(self)).decode(self, ids, options, &mut bytes);
+                Ok(())
             }
         };
         *out = into_string(bytes);
@@ -113,7 +119,9 @@ impl Pipeline {
             offsets.windows(2).map(|pair| &ids[pair[0] as usize..pair[1] as usize]).collect();
         let tasks = share_out_by(lists.len(), num_threads, |index| lists[index].len() * 4);
         let parts = run(&tasks, num_threads, |task| {
-            let mut text = into_string(batch::with_capacity(lists[task.clone()].iter().map(|list| list.len() * 5).sum()));
+            let mut text = into_string(batch::with_capacity(
+                lists[task.clone()].iter().map(|list| list.len() * 5).sum(),
+            ));
             let mut ends = Vec::with_capacity(task.len() + 1);
             for index in task.clone() {
                 self.decode(lists[index], options, &mut text)
@@ -140,6 +148,10 @@ impl Pipeline {
                 }
                 group.finish(&mut bytes)?;
                 Ok(into_string(bytes))
+            }
+            Rules::TokenizerJson { rules, .. } => {
+                let tokens = tokens.iter().map(|&token| token.to_owned()).collect();
+                Ok(json_decode::decode_tokens(rules.file().decoder.as_ref(), tokens))
             }
         }
     }
@@ -307,7 +319,11 @@ impl<'a> Group<'a> {
                 token
             }
         };
-        if self.after_special && index == 1 && self.settings.add_prefix_space && !token.starts_with(SPACE_SYMBOL) {
+        if self.after_special
+            && index == 1
+            && self.settings.add_prefix_space
+            && !token.starts_with(SPACE_SYMBOL)
+        {
             out.push(b' ');
             self.segment = out.len();
         }

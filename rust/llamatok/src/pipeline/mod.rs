@@ -1,13 +1,17 @@
 //! Text to ids and back by the rules of Hugging Face's Llama tokenizers.
 //!
 //! A pipeline made from a SentencePiece model follows transformers' SentencePiece-backed class
-//! ([`sentencepiece`]). Around the ids of texts stand templates, pairs are joined, rows are cut to a
+//! ([`sentencepiece`]), one made from a `tokenizer.json` the HF tokenizers library ([`tokenizer_json`]). Around the ids of texts stand templates, pairs are joined, rows are cut to a
 //! length: all that is the same for every pipeline ([`batch`]).
 
 mod batch;
 mod columns;
+mod convert;
 mod decode;
+mod json_decode;
 mod sentencepiece;
+mod spans;
+mod tokenizer_json;
 mod truncate;
 
 use std::sync::{Arc, OnceLock};
@@ -17,14 +21,17 @@ pub use batch::{Column, EncodingBatch, PipelineOptions, Sequences};
 pub use decode::DecodeOptions;
 pub use sentencepiece::SlowSettings;
 
-use crate::added_tokens::{python, AddedToken, AddedTokens};
-use crate::bpe::engine::Worker;
+use crate::added_tokens::{automata, python, AddedToken, AddedTokens};
+use crate::bpe::engine;
+use crate::bpe::ranked::RankedWorker;
 use crate::bpe::Set;
-use crate::components::{Padding, Truncation};
+use crate::components::{Padding, TokenizerJson, Truncation};
+use crate::load::tokenizer_json as format;
 use crate::post_process::Templates;
 use crate::random::Random;
 use crate::{Result, TokenId, Tokenizer};
 use columns::Columns;
+use spans::Units;
 
 /// A tokenizer with its added tokens and templates. Immutable and shareable among threads; clones, and
 /// the pipelines that the `with_...` methods give, share the tables.
@@ -48,8 +55,21 @@ enum Rules {
         settings: SlowSettings,
         splitter: Arc<python::Splitter>,
         /// Made when offsets are asked for.
-        units: Arc<OnceLock<sentencepiece::Units>>,
+        units: Arc<OnceLock<Units>>,
     },
+    /// Those of the HF tokenizers library.
+    TokenizerJson {
+        rules: Arc<tokenizer_json::JsonRules>,
+        splitter: Arc<automata::Splitter>,
+        /// Made when ids are decoded.
+        decoder: Arc<OnceLock<json_decode::JsonDecoder>>,
+    },
+}
+
+/// What one thread needs to encode.
+enum Worker<'a> {
+    SentencePiece(&'a mut engine::Worker),
+    TokenizerJson(&'a mut RankedWorker),
 }
 
 impl Pipeline {
@@ -75,6 +95,59 @@ impl Pipeline {
         })
     }
 
+    /// Reads a `tokenizer.json`; added tokens and templates are those of the file. `cache_bytes` bounds
+    /// the word caches (`None`: 64 MB for the whole process; 0: no cache).
+    ///
+    /// # Errors
+    /// As [`load::tokenizer_json::read`](crate::load::tokenizer_json::read), and
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for several templates, or ones that do not
+    /// hold each text once.
+    pub fn from_tokenizer_json(data: &[u8], cache_bytes: Option<usize>) -> Result<Self> {
+        let mut json = format::read(data)?;
+        let templates = convert::templates(json.post_processor.as_ref())?;
+        let added = Arc::new(AddedTokens::new(std::mem::take(&mut json.added_tokens)));
+        let rules = tokenizer_json::JsonRules::new(json, cache_bytes)?;
+        let splitter = Arc::new(rules.splitter(&added)?);
+        Ok(Self {
+            rules: Rules::TokenizerJson { rules: Arc::new(rules), splitter, decoder: Arc::default() },
+            added,
+            templates: Arc::new(templates),
+            special_ids: Arc::default(),
+            additional_special_ids: Arc::default(),
+            flags: Arc::default(),
+        })
+    }
+
+    /// The pipeline as a `tokenizer.json`. A SentencePiece model becomes what transformers 4.57 converts
+    /// it to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a SentencePiece model with a normalizer
+    /// of its own.
+    pub fn to_tokenizer_json(&self) -> Result<Vec<u8>> {
+        let json = match &self.rules {
+            Rules::SentencePiece { tokenizer, settings, .. } => convert::to_tokenizer_json(
+                tokenizer.model(),
+                *settings,
+                self.added.tokens(),
+                &self.templates,
+            )?,
+            Rules::TokenizerJson { rules, .. } => {
+                let mut added_tokens = self.added.tokens().to_vec();
+                added_tokens.sort_by_key(|token| token.id);
+                let stated = convert::templates(rules.file().post_processor.as_ref())?;
+                let post_processor = if stated == *self.templates {
+                    rules.file().post_processor.clone()
+                } else {
+                    convert::post_processor(&self.templates)
+                };
+                let model = rules.model().clone();
+                TokenizerJson { added_tokens, post_processor, model, ..rules.file().clone() }
+            }
+        };
+        Ok(format::write(&json))
+    }
+
     /// The same with other added tokens. Empty ones are left out, and so are those whose content or id an
     /// earlier one has.
     ///
@@ -87,6 +160,10 @@ impl Pipeline {
         match &mut pipeline.rules {
             Rules::SentencePiece { splitter, .. } => {
                 *splitter = Arc::new(python::Splitter::new(pipeline.added.clone())?);
+            }
+            Rules::TokenizerJson { rules, splitter, decoder } => {
+                *splitter = Arc::new(rules.splitter(&pipeline.added)?);
+                *decoder = Arc::default();
             }
         }
         Ok(pipeline)
@@ -116,6 +193,7 @@ impl Pipeline {
         let mut pipeline = self.clone();
         match &mut pipeline.rules {
             Rules::SentencePiece { settings: old, .. } => *old = settings,
+            Rules::TokenizerJson { .. } => return None,
         }
         Some(pipeline)
     }
@@ -124,6 +202,7 @@ impl Pipeline {
     pub fn settings(&self) -> Option<SlowSettings> {
         match &self.rules {
             Rules::SentencePiece { settings, .. } => Some(*settings),
+            Rules::TokenizerJson { .. } => None,
         }
     }
 
@@ -131,6 +210,7 @@ impl Pipeline {
     pub fn tokenizer(&self) -> Option<&Tokenizer> {
         match &self.rules {
             Rules::SentencePiece { tokenizer, .. } => Some(tokenizer),
+            Rules::TokenizerJson { .. } => None,
         }
     }
 
@@ -155,12 +235,19 @@ impl Pipeline {
 
     /// The section `truncation` of the `tokenizer.json`.
     pub fn truncation(&self) -> Option<&Truncation> {
-        None
+        self.json()?.truncation.as_ref()
+    }
+
+    fn json(&self) -> Option<&TokenizerJson> {
+        match &self.rules {
+            Rules::SentencePiece { .. } => None,
+            Rules::TokenizerJson { rules, .. } => Some(rules.file()),
+        }
     }
 
     /// The section `padding` of the `tokenizer.json`.
     pub fn padding(&self) -> Option<&Padding> {
-        None
+        self.json()?.padding.as_ref()
     }
 
     /// The model's unknown token.
@@ -170,6 +257,7 @@ impl Pipeline {
                 let vocabulary = &tokenizer.model().vocabulary;
                 vocabulary.get(vocabulary.unk_id()).map(|piece| piece.text.as_str())
             }
+            Rules::TokenizerJson { rules, .. } => rules.model().unk_token.as_deref(),
         }
     }
 
@@ -177,6 +265,7 @@ impl Pipeline {
     pub fn base_vocab_size(&self) -> usize {
         match &self.rules {
             Rules::SentencePiece { tokenizer, .. } => tokenizer.model().vocabulary.len(),
+            Rules::TokenizerJson { rules, .. } => rules.model().vocab_size(),
         }
     }
 
@@ -193,6 +282,7 @@ impl Pipeline {
                 let pieces = tokenizer.model().vocabulary.pieces();
                 Box::new(pieces.iter().map(|piece| piece.text.as_str()).zip(0..))
             }
+            Rules::TokenizerJson { rules, .. } => Box::new(rules.model().iter()),
         }
     }
 
@@ -201,6 +291,7 @@ impl Pipeline {
             Rules::SentencePiece { tokenizer, .. } => {
                 tokenizer.model().vocabulary.get(id).map(|piece| piece.text.as_str())
             }
+            Rules::TokenizerJson { rules, .. } => rules.model().id_to_token(id),
         }
     }
 
@@ -211,6 +302,7 @@ impl Pipeline {
         }
         match &self.rules {
             Rules::SentencePiece { tokenizer, .. } => tokenizer.model().vocabulary.piece_to_id(token),
+            Rules::TokenizerJson { rules, .. } => rules.model().token_to_id(token),
         }
     }
 
@@ -222,17 +314,45 @@ impl Pipeline {
         }
     }
 
-    /// Whether decoding leaves an id out that is to leave special tokens out.
+    /// One more than the highest id.
+    pub fn id_limit(&self) -> usize {
+        let base = match &self.rules {
+            Rules::SentencePiece { tokenizer, .. } => tokenizer.model().vocabulary.len(),
+            Rules::TokenizerJson { rules, .. } => rules.model().id_limit(),
+        };
+        self.added.tokens().iter().map(|token| token.id as usize + 1).fold(base, usize::max)
+    }
+
+    /// Whether the id is one of `all_special_tokens`.
     pub fn is_special(&self, id: TokenId) -> bool {
+        self.special_ids.contains(&id)
+    }
+
+    /// Why texts go the general way, which is many times slower, if they do.
+    pub fn general_because(&self) -> Option<&'static str> {
         match &self.rules {
-            Rules::SentencePiece { .. } => self.special_ids.contains(&id),
+            Rules::SentencePiece { tokenizer, .. } => tokenizer.general_because(),
+            Rules::TokenizerJson { rules, .. } => rules.components.general_because(),
+        }
+    }
+
+    /// The probability to leave a merge out that a `tokenizer.json` states.
+    fn stated_dropout(&self) -> Option<f64> {
+        match &self.rules {
+            Rules::SentencePiece { .. } => None,
+            Rules::TokenizerJson { rules, .. } => rules.model().dropout.map(f64::from),
         }
     }
 
     /// Lends a worker to `work`.
-    fn with_worker<T>(&self, work: impl FnOnce(&mut Worker) -> T) -> T {
+    fn with_worker<T>(&self, work: impl FnOnce(&mut Worker<'_>) -> T) -> T {
         match &self.rules {
-            Rules::SentencePiece { tokenizer, .. } => tokenizer.engine().with_worker(work),
+            Rules::SentencePiece { tokenizer, .. } => {
+                tokenizer.engine().with_worker(|worker| work(&mut Worker::SentencePiece(worker)))
+            }
+            Rules::TokenizerJson { rules, .. } => {
+                rules.components.with_worker(|worker| work(&mut Worker::TokenizerJson(worker)))
+            }
         }
     }
 
@@ -240,27 +360,43 @@ impl Pipeline {
     /// are split into words.
     fn encode_text(
         &self,
-        worker: &mut Worker,
+        worker: &mut Worker<'_>,
         text: &str,
         word: Option<i32>,
         options: &PipelineOptions,
         random: &mut Random,
         out: &mut Columns,
     ) -> Result<()> {
-        let dropout = options.dropout.filter(|&probability| probability > 0.0);
-        match &self.rules {
-            Rules::SentencePiece { tokenizer, settings, splitter, units } => {
-                let splitter = (!options.split_special_tokens && !self.added.tokens().is_empty()).then_some(&**splitter);
-                let units = options.details.then(|| units.get_or_init(|| sentencepiece::Units::new(tokenizer)));
+        match (&self.rules, worker) {
+            (
+                Rules::SentencePiece { tokenizer, settings, splitter, units },
+                Worker::SentencePiece(worker),
+            ) => {
+                let seeks = !options.split_special_tokens && !self.added.tokens().is_empty();
+                let units = options.details.then(|| units.get_or_init(|| Units::of_tokenizer(tokenizer)));
                 let encoder = sentencepiece::Encoder {
                     tokenizer,
                     settings: *settings,
-                    splitter,
+                    splitter: seeks.then_some(&**splitter),
                     special_ids: &self.special_ids,
                     units,
                 };
+                let dropout = options.dropout.filter(|&probability| probability > 0.0);
                 encoder.encode(worker, text, word, dropout.map(|probability| (probability, random)), out)
             }
+            (Rules::TokenizerJson { rules, splitter, .. }, Worker::TokenizerJson(worker)) => {
+                let encoder = tokenizer_json::Encoder {
+                    rules,
+                    added: &self.added,
+                    splitter,
+                    split_special: options.split_special_tokens,
+                };
+                let dropout = options.dropout.or(self.stated_dropout());
+                let dropout = dropout.filter(|&probability| probability > 0.0);
+                encoder.encode(worker, text, word, dropout.map(|probability| (probability, random)), out)
+            }
+            // A worker is lent by the rules that it works for.
+            _ => Ok(()),
         }
     }
 }

@@ -7,13 +7,13 @@
 
 use std::ops::Range;
 
-use super::columns::{Columns, Details};
+use super::columns::Columns;
+use super::spans::{Aligned, Units};
 use crate::added_tokens::python::{Part, Splitter};
 use crate::bpe::engine::Worker;
 use crate::bpe::Set;
-use crate::normalize::{AlignedBytes, Normalizer};
 use crate::random::Random;
-use crate::vocabulary::{PieceKind, TokenId, SPACE_SYMBOL};
+use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::{Result, Tokenizer};
 
 /// The settings of the class.
@@ -69,7 +69,8 @@ impl Encoder<'_> {
         }
         let prefix = self.settings.add_prefix_space;
         let rewrite = self.splitter.is_some_and(|splitter| {
-            splitter.heeds_prefix() || memchr::memmem::find(text.as_bytes(), SPACE_SYMBOL.as_bytes()).is_some()
+            splitter.heeds_prefix()
+                || memchr::memmem::find(text.as_bytes(), SPACE_SYMBOL.as_bytes()).is_some()
         });
         if rewrite {
             // The tokens are to see what the class would show them.
@@ -157,14 +158,29 @@ impl Encoder<'_> {
         if let (Some(details), Some(units)) = (&mut out.details, self.units) {
             let dummy = self.tokenizer.model().normalizer.add_dummy_prefix;
             let prefix = front == Front::Space || (front == Front::Dummy && dummy);
+            let word = place.next_word();
+            let engine = self.tokenizer.engine();
+            let model = self.tokenizer.model();
+            let is_plain = engine.normalizer().is_identity() && model.vocabulary.byte_ids().is_some();
+            if let ([range], true) = (ranges, is_plain) {
+                let first = place.char_at(text, range.start);
+                units.push_plain_spans(&out.ids[start..], chunk, first, prefix, &mut details.spans);
+                details.words.resize(details.spans.len(), word);
+                return Ok(());
+            }
             let mut chars = Vec::with_capacity(chunk.len());
             for range in ranges {
                 let first = place.char_at(text, range.start);
                 chars.extend((first..).zip(text[range.clone()].chars()));
             }
-            let aligned = Aligned::new(self.tokenizer.engine().normalizer(), chunk, &chars, front == Front::Dummy, prefix);
+            let aligned = Aligned::new(
+                self.tokenizer.engine().normalizer(),
+                chunk,
+                &chars,
+                front == Front::Dummy,
+                prefix,
+            );
             units.push_spans(&out.ids[start..], &aligned, details);
-            let word = place.next_word();
             details.words.resize(details.spans.len(), word);
         }
         Ok(())
@@ -249,135 +265,5 @@ fn drop_prefix(spans: &mut [[i32; 2]]) {
     for [start, end] in spans {
         *start = (*start - 1).max(0);
         *end = (*end - 1).max(1.min(*end));
-    }
-}
-
-/// A normalized chunk, and the range in the original text of each of its characters.
-pub(super) struct Aligned {
-    text: String,
-    spans: Vec<[i32; 2]>,
-}
-
-impl Aligned {
-    fn new(
-        normalizer: &Normalizer,
-        chunk: &str,
-        chars: &[(i32, char)],
-        dummy_prefix: bool,
-        prefix: bool,
-    ) -> Self {
-        let mut aligned = Self { text: String::with_capacity(chunk.len() + 3), spans: Vec::new() };
-        if normalizer.is_identity() {
-            if prefix {
-                let first = chars.first().map_or([0, 1], |&(index, _)| [index, index + 1]);
-                aligned.push('▁', first);
-            }
-            for &(index, c) in chars {
-                aligned.push(if c == ' ' { '▁' } else { c }, [index, index + 1]);
-            }
-            return aligned;
-        }
-        let origin = |bytes: Range<usize>| {
-            let first = chunk[..bytes.start].chars().count();
-            let count = chunk[bytes].chars().count().max(1);
-            let start = chars.get(first).map_or(0, |&(index, _)| index);
-            let end = chars.get(first + count - 1).map_or(start, |&(index, _)| index + 1);
-            [start, end]
-        };
-        let text = if prefix && !dummy_prefix { [SPACE_SYMBOL, chunk].concat() } else { chunk.to_owned() };
-        let shift = text.len() - chunk.len();
-        let mut normalized = AlignedBytes::default();
-        normalizer.normalize(text.as_bytes(), dummy_prefix, SPACE_SYMBOL, &mut normalized);
-        for (index, c) in String::from_utf8_lossy(&normalized.text).char_indices() {
-            let bytes = normalized.origins.get(index).cloned().unwrap_or_default();
-            aligned.push(c, origin(bytes.start.saturating_sub(shift)..bytes.end.saturating_sub(shift)));
-        }
-        aligned
-    }
-
-    fn push(&mut self, c: char, span: [i32; 2]) {
-        self.text.push(c);
-        self.spans.push(span);
-    }
-}
-
-/// How much text each id stands for.
-#[derive(Debug)]
-pub(super) struct Units {
-    units: Vec<Unit>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Unit {
-    /// A piece, and how many characters it has.
-    Chars(u32, Box<str>),
-    /// One byte of a character.
-    Byte,
-    /// Characters that the vocabulary does not have.
-    Unknown,
-}
-
-impl Units {
-    pub(super) fn new(tokenizer: &Tokenizer) -> Self {
-        let pieces = tokenizer.model().vocabulary.pieces();
-        let unit = |piece: &crate::Piece| match piece.kind {
-            PieceKind::Byte => Unit::Byte,
-            PieceKind::Unknown | PieceKind::Control => Unit::Unknown,
-            _ => Unit::Chars(piece.text.chars().count() as u32, piece.text.as_str().into()),
-        };
-        Self { units: pieces.iter().map(unit).collect() }
-    }
-
-    /// Appends the range of each of `ids`, which are those of `aligned`.
-    fn push_spans(&self, ids: &[TokenId], aligned: &Aligned, details: &mut Details) {
-        let last = aligned.spans.len().saturating_sub(1);
-        let span = |first: usize, count: usize| match aligned.spans.get(first) {
-            Some(begin) => [begin[0], aligned.spans[(first + count.max(1) - 1).min(last)][1]],
-            None => [0, 0],
-        };
-        let mut chars = aligned.text.char_indices().enumerate().peekable();
-        let mut index = 0;
-        while index < ids.len() {
-            let Some(&(first, (byte, c))) = chars.peek() else {
-                details.spans.push([0, 0]);
-                index += 1;
-                continue;
-            };
-            match self.units.get(ids[index] as usize).unwrap_or(&Unit::Unknown) {
-                Unit::Chars(count, _) => {
-                    details.spans.push(span(first, *count as usize));
-                    for _ in 0..*count {
-                        chars.next();
-                    }
-                    index += 1;
-                }
-                Unit::Byte => {
-                    let range = span(first, 1);
-                    for _ in 0..c.len_utf8().min(ids.len() - index) {
-                        details.spans.push(range);
-                        index += 1;
-                    }
-                    chars.next();
-                }
-                Unit::Unknown => {
-                    // One id stands for a run of characters, up to the next piece.
-                    let next = ids.get(index + 1).and_then(|&id| self.units.get(id as usize));
-                    let begins_next = |rest: &str| match next {
-                        Some(Unit::Chars(_, piece)) => rest.starts_with(&**piece),
-                        _ => false,
-                    };
-                    let mut count = 1;
-                    chars.next();
-                    let mut rest = &aligned.text[byte + c.len_utf8()..];
-                    while let Some(c) = rest.chars().next().filter(|_| !begins_next(rest)) {
-                        rest = &rest[c.len_utf8()..];
-                        chars.next();
-                        count += 1;
-                    }
-                    details.spans.push(span(first, count));
-                    index += 1;
-                }
-            }
-        }
     }
 }

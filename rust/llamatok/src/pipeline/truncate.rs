@@ -28,7 +28,7 @@ pub(super) fn cut(len: usize, pair_len: Option<usize>, excess: usize, truncation
         return cut;
     }
     let window = |len: usize| {
-        let window = len.min(truncation.stride + excess);
+        let window = len.min(truncation.stride.saturating_add(excess));
         match truncation.direction {
             Side::Right => len - window..len,
             Side::Left => 0..window,
@@ -132,9 +132,9 @@ fn split(len: usize, max: usize, truncation: &Truncation) -> Result<Vec<Range<us
     }
     let step = max - truncation.stride;
     let mut windows = Vec::with_capacity(len / step + 1);
-    let mut begin = 0;
+    let mut begin: usize = 0;
     loop {
-        let end = len.min(begin + max);
+        let end = len.min(begin.saturating_add(max));
         windows.push(match truncation.direction {
             Side::Right => begin..end,
             Side::Left => len - end..len - begin,

@@ -86,12 +86,22 @@ enum Unknown {
     Piece(TokenId),
 }
 
+/// The one way in which each reachable piece arises: the parts of its last merge.
+pub(crate) type Splits = Map<TokenId, (TokenId, TokenId)>;
+
 /// Why a vocabulary cannot be served by the linear merger; for people who wonder.
 pub(crate) type Reason = &'static str;
 
 impl WordMerger {
     /// Builds the tables, or says what speaks against it. `ranks` are those of the vocabulary's pieces.
-    pub(crate) fn new(vocabulary: &Vocabulary, ranks: &[u32]) -> Result<Self, Reason> {
+    /// Two neighbours merge if together they are a piece; or, with `splits`, if they are the split of one.
+    /// `with_runs` says that `▁` may come several in a row.
+    pub(crate) fn new(
+        vocabulary: &Vocabulary,
+        ranks: &[u32],
+        splits: Option<&Splits>,
+        with_runs: bool,
+    ) -> Result<Self, Reason> {
         let rank = |id: TokenId| ranks[id as usize];
         let text = |id: TokenId| vocabulary.pieces()[id as usize].text.as_str();
         let mut characters: Map<char, TokenId> = Map::default();
@@ -108,7 +118,7 @@ impl WordMerger {
                 (Some(c), None) => {
                     characters.insert(c, id);
                 }
-                _ if piece.text.contains("▁▁") => {}
+                _ if piece.text.contains("▁▁") && !with_runs => {}
                 _ => {
                     pieces.push(id);
                     by_text.insert(&piece.text, id);
@@ -164,8 +174,13 @@ impl WordMerger {
                 return Err("a piece holds a character that is no piece");
             }
             let mut split = None;
-            for (left, right) in splits(text(id)) {
-                let (Some(left), Some(right)) = (part(left), part(right)) else { continue };
+            let candidates: Vec<(TokenId, TokenId)> = match splits {
+                Some(splits) => splits.get(&id).copied().into_iter().collect(),
+                None => all_splits(text(id))
+                    .filter_map(|(left, right)| Some((part(left)?, part(right)?)))
+                    .collect(),
+            };
+            for (left, right) in candidates {
                 let pair = (symbols[left as usize], symbols[right as usize]);
                 if pair.0 == NO_SYMBOL || pair.1 == NO_SYMBOL {
                     // A part that ranks higher, or is not reachable.
@@ -280,7 +295,7 @@ impl WordMerger {
 }
 
 /// All ways to split a piece in two.
-fn splits(text: &str) -> impl Iterator<Item = (&str, &str)> {
+fn all_splits(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.char_indices().skip(1).map(|(index, _)| text.split_at(index))
 }
 
@@ -335,7 +350,7 @@ mod tests {
             }
             let vocabulary = vocabulary(&pieces);
             let ranks = ranks(&vocabulary);
-            let Ok(merger) = WordMerger::new(&vocabulary, &ranks) else { return Ok(()) };
+            let Ok(merger) = WordMerger::new(&vocabulary, &ranks, None, false) else { return Ok(()) };
             let mut scratch = WordScratch::default();
             for text in texts {
                 let expected = merge_naively(&text, &vocabulary, &ranks);

@@ -1,0 +1,147 @@
+//! Ids to text by the decoder that a `tokenizer.json` states.
+//!
+//! The decoder of Llama's files (`▁` to spaces, runs of byte tokens to characters, all joined, and perhaps
+//! one space taken off the beginning) is run from a table, one entry an id; another one step by step.
+
+use super::decode::DecodeOptions;
+use super::Pipeline;
+use crate::components::{byte_of, Decoder, Pattern};
+use crate::vocabulary::{TokenId, SPACE_SYMBOL};
+
+/// A decoder, ready to run.
+#[derive(Debug)]
+pub(super) enum JsonDecoder {
+    Table {
+        entries: Vec<Entry>,
+        texts: String,
+        /// Whether one space is taken off the beginning.
+        strips: bool,
+    },
+    Steps(Option<Decoder>),
+}
+
+/// What an id gives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    start: u32,
+    len: u32,
+    kind: Kind,
+    is_special: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// There is no token.
+    None,
+    Text,
+    Byte(u8),
+}
+
+impl JsonDecoder {
+    pub(super) fn new(pipeline: &Pipeline) -> Self {
+        let decoder = pipeline.json().and_then(|json| json.decoder.as_ref());
+        let limit = pipeline.id_limit();
+        let Some(strips) = decoder.and_then(is_llamas).filter(|_| limit <= MAX_ENTRIES) else {
+            return Self::Steps(decoder.cloned());
+        };
+        let mut texts = String::new();
+        let entries = (0..limit as TokenId).map(|id| {
+            let start = texts.len() as u32;
+            let Some(token) = pipeline.id_to_token(id) else {
+                return Entry { start, len: 0, kind: Kind::None, is_special: false };
+            };
+            let token = token.replace(SPACE_SYMBOL, " ");
+            let kind = byte_of(&token).map_or(Kind::Text, Kind::Byte);
+            texts.push_str(&token);
+            Entry { start, len: token.len() as u32, kind, is_special: is_left_out(pipeline, id) }
+        });
+        Self::Table { entries: entries.collect(), texts, strips }
+    }
+
+    /// Appends the text of ids to `out`; ids that there are not are left out.
+    pub(super) fn decode(
+        &self,
+        pipeline: &Pipeline,
+        ids: &[TokenId],
+        options: &DecodeOptions,
+        out: &mut Vec<u8>,
+    ) {
+        let skip = options.skip_special_tokens;
+        let (entries, texts, strips) = match self {
+            Self::Table { entries, texts, strips } => (entries, texts.as_bytes(), *strips),
+            Self::Steps(decoder) => {
+                let ids = ids.iter().filter(|&&id| !(skip && is_left_out(pipeline, id)));
+                let tokens = ids.filter_map(|&id| pipeline.id_to_token(id)).map(str::to_owned).collect();
+                out.extend_from_slice(decode_tokens(decoder.as_ref(), tokens).as_bytes());
+                return;
+            }
+        };
+        let start = out.len();
+        // Where the run of byte tokens that is under way begins.
+        let mut run = None;
+        for entry in ids.iter().filter_map(|&id| entries.get(id as usize)) {
+            if entry.kind == Kind::None || (skip && entry.is_special) {
+                continue;
+            }
+            if let Kind::Byte(byte) = entry.kind {
+                run.get_or_insert(out.len());
+                out.push(byte);
+                continue;
+            }
+            if let Some(run) = run.take() {
+                end_run(run, out);
+            }
+            out.extend_from_slice(&texts[entry.start as usize..][..entry.len as usize]);
+        }
+        if let Some(run) = run {
+            end_run(run, out);
+        }
+        if strips && out.get(start) == Some(&b' ') {
+            out.remove(start);
+        }
+    }
+}
+
+/// The most ids that a table is made for.
+const MAX_ENTRIES: usize = crate::vocabulary::MAX_PIECES;
+
+/// Whether the id is left out with special tokens. The library asks for the token, not for the id.
+fn is_left_out(pipeline: &Pipeline, id: TokenId) -> bool {
+    let token = pipeline.id_to_token(id).and_then(|token| pipeline.added.by_content(token));
+    token.is_some_and(|token| token.special)
+}
+
+/// If the decoder is that of Llama's files: whether it takes a space off the beginning.
+fn is_llamas(decoder: &Decoder) -> Option<bool> {
+    let Decoder::Sequence(steps) = decoder else { return None };
+    let [Decoder::Replace { pattern: Pattern::String(pattern), content }, Decoder::ByteFallback, Decoder::Fuse, rest @ ..] =
+        &steps[..]
+    else {
+        return None;
+    };
+    if pattern != SPACE_SYMBOL || content != " " {
+        return None;
+    }
+    match rest {
+        [] => Some(false),
+        [Decoder::Strip { content: ' ', start: 1, stop: 0 }] => Some(true),
+        _ => None,
+    }
+}
+
+/// Ends a run of bytes: where it is not UTF-8, each byte becomes U+FFFD.
+fn end_run(start: usize, out: &mut Vec<u8>) {
+    if std::str::from_utf8(&out[start..]).is_err() {
+        let len = out.len() - start;
+        out.truncate(start);
+        out.extend_from_slice("\u{FFFD}".repeat(len).as_bytes());
+    }
+}
+
+/// The text of tokens; without a decoder they are joined by spaces.
+pub(super) fn decode_tokens(decoder: Option<&Decoder>, tokens: Vec<String>) -> String {
+    match decoder {
+        Some(decoder) => decoder.decode(tokens),
+        None => tokens.join(" "),
+    }
+}
