@@ -25,8 +25,8 @@ from support import llama_files, oracle
 
 SPACE = "\u2581"
 CONTENTS = (
-    "<foo>", "foo", "ab", "abc", "bcd", "new york", " x", f"{SPACE}the", "ing", "é", "<pad>", "🦙", "▁", "Hello",
-    "\n", "<s>x",
+    "<foo>", "foo", "ab", "abc", "bcd", "new york", " x", f"{SPACE}the", "ing", "é", "<pad>", "🦙", "▁",
+    "Hello", "\n", "<s>x",
 )  # fmt: skip
 FRAGMENTS = (
     "Hello", " world", "a", "b", "the ", "<s>", "</s>", "<unk>", " ", "  ", "   ", "\n", "\t", SPACE,
