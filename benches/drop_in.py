@@ -1,4 +1,4 @@
-"""Hugging Face's interface: llamatok's LlamaTokenizer against LlamaTokenizerFast of the installed transformers.
+"""Hugging Face's interface: llamatok's LlamaTokenizer against the fast class of the installed transformers.
 
     python benches/drop_in.py --model tokenizer.model
     python benches/drop_in.py --model tokenizer.model --rounds 9 documents.jsonl.zst book.txt
@@ -137,8 +137,9 @@ def timed_pair(
         for which in (0, 1) if number % 2 else (1, 0):
             times[which].append(seconds((theirs, ours)[which]))
     ratios = sorted(a / b for a, b in zip(*times, strict=True))
+    slow, quick = (statistics.median(spent) * 1e3 for spent in times)
     print(
-        f"{name:>28}: {statistics.median(times[0]) * 1e3:.1f} and {statistics.median(times[1]) * 1e3:.1f} ms, "
+        f"{name:>28}: {slow:.1f} and {quick:.1f} ms, "
         f"{statistics.median(ratios):.1f} times ({ratios[0]:.1f} to {ratios[-1]:.1f}){remark}",
         flush=True,
     )
