@@ -330,7 +330,7 @@ pub(crate) fn run_while_made<J: Send, T: Send, E>(
             // This thread will take a job as well.
             if last.is_some() && helpers.len() + 1 < thread_count(num_threads) {
                 // Where the system gives no more threads, the others do the work.
-                helpers.extend(std::thread::Builder::new().spawn_scoped(scope, &drain));
+                helpers.extend(std::thread::Builder::new().spawn_scoped(scope, drain));
             }
         }
         drop(sender);
@@ -342,6 +342,8 @@ pub(crate) fn run_while_made<J: Send, T: Send, E>(
                 }
             }
         });
+        // Nothing, unless `finish` has broken its promise.
+        drain();
         Ok(())
     })?;
     let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -402,11 +404,12 @@ mod tests {
             let arenas = Arenas::new();
             let parts = (0..count)
                 .map(|part| {
-                    let values = (0..len).map(|index| part * len + index);
                     let ends = vec![1.min(len.into()), len.into()];
-                    arenas
-                        .fill(len as usize / 2, |arena| Ok(arena.extend(values)))
-                        .map(|(part, ())| (part, ends))
+                    let (part, ends) = arenas.fill(len as usize / 2, |arena| {
+                        arena.extend((0..len).map(|index| part * len + index));
+                        Ok(ends)
+                    })?;
+                    Ok((part, ends))
                 })
                 .collect::<Result<Vec<_>>>()
                 .unwrap();
