@@ -97,9 +97,8 @@ def load(arguments: argparse.Namespace) -> tuple[Any, Any]:
         import torch
     except ModuleNotFoundError:
         raise UsageError("this command needs torch", "pip install 'llamatok[torch]'") from None
-    from llamatok import LlamaTokenizer
+    from llamatok import LlamaTokenizer, demo_checkpoint
     from llamatok.models import LlamaForCausalLM
-    from llamatok import demo_checkpoint
 
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)

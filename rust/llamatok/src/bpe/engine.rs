@@ -195,7 +195,8 @@ impl Engine {
         };
         let cache = &self.cache;
         if self.is_plain() {
-            let prefix = dummy_prefix && self.normalizer.settings().add_dummy_prefix && !text.as_bytes().is_empty();
+            let prefix =
+                dummy_prefix && self.normalizer.settings().add_dummy_prefix && !text.as_bytes().is_empty();
             fast.encode(cache, scratch, &to_valid(text), prefix, ids);
             return Ok(());
         }
