@@ -123,6 +123,9 @@ def test_padding_has_no_place_in_the_text(tokenizer: LlamaTokenizer) -> None:
                 assert (id, token, place) == (tokenizer.pad_token_id, "<pad>", (0, 0))
         assert [token for token, real in zip(tokens, mask, strict=True) if real] == tokenizer("Hi").tokens()
         first = mask.index(1)
+        assert [number is not None for number in encoded.sequence_ids(1)] == [
+            bool(real) and at != first for at, real in enumerate(mask)
+        ]
         assert encoded.char_to_token(1, 0) == first + 1
         assert encoded[1].special_tokens_mask == [
             int(not real or at == first) for at, real in enumerate(mask)

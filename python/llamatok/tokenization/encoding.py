@@ -83,13 +83,15 @@ class Encoding:
         self.attention_mask = column("attention_mask", 0)
         self.special_tokens_mask = column("special_tokens_mask", 1)
         self.offsets = column("offset_mapping", 0)
-        self.word_ids = column("word_ids", 0)
-        self.sequence_ids = column("sequence_ids", 0)
-        tokens = one.tokens(0)
-        if padding is not None:
-            filling = [padding.token] * (len(self.ids) - len(tokens))
-            tokens = filling + tokens if side == "left" else tokens + filling
-        self.tokens = tokens
+        missing = 0 if padding is None else len(self.ids) - len(one.ids)
+
+        def filled(values: list[Any], filling: Any) -> list[Any]:
+            fill = [filling] * missing
+            return fill + values if side == "left" else values + fill
+
+        self.word_ids = filled(one.lists("word_ids")[0], None)
+        self.sequence_ids = filled(one.lists("sequence_ids")[0], None)
+        self.tokens = filled(one.tokens(0), "" if padding is None else padding.token)
 
     @property
     def words(self) -> list[int | None]:

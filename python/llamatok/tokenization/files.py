@@ -76,7 +76,13 @@ def folder_of(
 def _download(name: str, patterns: list[str], **options: Any) -> Path:
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        # They have a module of their own in newer versions; here they are in all.
+        from huggingface_hub.utils import (  # type: ignore[attr-defined]
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
     except ImportError as error:
         raise ImportError(
             f"{name} is no folder here; to load it from the Hugging Face hub: pip install 'llamatok[hub]'"

@@ -27,8 +27,35 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A number below `limit`.
+    #[cfg(test)]
+    pub(crate) fn below(&mut self, limit: u32) -> u32 {
+        (self.next() % u64::from(limit)) as u32
+    }
+
     /// `true` with the given probability.
     pub(crate) fn chance(&mut self, probability: f64) -> bool {
         ((self.next() >> 11) as f64) < probability * (1u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chances_come_true_as_often_as_they_say() {
+        let mut random = Random::new(7, 0);
+        for probability in [0.0, 0.1, 0.5, 1.0] {
+            let count = (0..100_000).filter(|_| random.chance(probability)).count() as f64;
+            assert!((count / 100_000.0 - probability).abs() < 0.01, "{probability}: {count}");
+        }
+    }
+
+    #[test]
+    fn texts_have_numbers_of_their_own() {
+        let numbers: std::collections::HashSet<u64> =
+            (0..1000).map(|index| Random::new(3, index).next()).collect();
+        assert_eq!(numbers.len(), 1000);
     }
 }

@@ -77,8 +77,7 @@ impl Splitter {
         self.has_conditions || self.has_space_symbol
     }
 
-    /// The first token in `text` at `from` or later, where no token has a condition; the flag tells
-    /// that it is so.
+    /// The first token in `text` at `from` or later: where it is, and its number.
     fn find(matcher: &Matcher, text: &str, from: usize) -> Option<(Range<usize>, usize)> {
         matcher.find(text.as_bytes(), from).map(|(range, number)| (range, number as usize))
     }
@@ -353,5 +352,96 @@ impl CharTrie {
             cuts.extend([start, text.len()]);
         }
         cuts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::AddedToken;
+
+    fn token(id: TokenId, content: &str) -> AddedToken {
+        AddedToken {
+            id,
+            content: content.into(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized: false,
+            special: false,
+        }
+    }
+
+    /// The parts of `text`: what is encoded as text, and the contents of tokens in brackets.
+    fn parts(tokens: Vec<AddedToken>, text: &str) -> Vec<String> {
+        let splitter = Splitter::new(Arc::new(AddedTokens::new(tokens))).unwrap();
+        let mut parts = Vec::new();
+        splitter
+            .split(text, |part| {
+                parts.push(match part {
+                    Part::Text(ranges) => ranges.into_iter().map(|range| &text[range]).collect(),
+                    Part::Token(id, range) => format!("[{id}:{}]", &text[range]),
+                });
+                Ok(())
+            })
+            .unwrap();
+        parts
+    }
+
+    #[test]
+    fn the_longest_token_wins() {
+        let tokens = || vec![token(1, "<a>"), token(2, "<a>b"), token(3, "x")];
+        assert_eq!(parts(tokens(), "q<a>bx<a><a"), ["q", "[2:<a>b]", "[3:x]", "[1:<a>]", "<a"]);
+        assert_eq!(parts(tokens(), ""), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn the_search_errs_as_it_does_there() {
+        // While "b" ends, "abX" has just failed at "c", and is taken up again behind it.
+        assert_eq!(parts(vec![token(1, "abX"), token(2, "b")], "abcX!"), ["abcX", "!"]);
+        // Where the rival does not go on, the token is found.
+        assert_eq!(parts(vec![token(1, "abX"), token(2, "b")], "abc!"), ["a", "[2:b]", "c!"]);
+    }
+
+    #[test]
+    fn tokens_take_whitespace() {
+        let strips = AddedToken { lstrip: true, rstrip: true, ..token(1, "<a>") };
+        assert_eq!(
+            parts(vec![strips.clone()], "x \u{1c}<a>\u{3000}\n y"),
+            ["x", "[1: \u{1c}<a>\u{3000}\n ]", "y"]
+        );
+        assert_eq!(parts(vec![strips], " <a> "), ["[1: <a> ]"]);
+    }
+
+    #[test]
+    fn single_words_want_spaces_around() {
+        let word = AddedToken { single_word: true, ..token(1, "foo") };
+        assert_eq!(parts(vec![word.clone()], "a foo b"), ["a ", "[1:foo]", " b"]);
+        assert_eq!(parts(vec![word.clone()], "a\tfoo b"), ["a\tfoo", " b"]);
+        assert_eq!(parts(vec![word.clone()], "foo.b"), ["foo.b"]);
+        // Glued to a token, it makes that one text.
+        assert_eq!(parts(vec![word, token(2, "<s>")], "<s>foo"), ["<s>foo"]);
+    }
+
+    proptest! {
+        #[test]
+        fn by_the_letter_is_leftmost_longest_where_no_token_lies_within_another(
+            contents in prop::collection::hash_set("<[abé]{1,3}>?", 1..8),
+            text in "[<>abé]{0,40}",
+        ) {
+            let contents: Vec<String> = contents.into_iter().collect();
+            let all = || contents.iter().map(String::as_str);
+            let matcher = Matcher::new(all()).unwrap();
+            prop_assert!(!contents.iter().any(|content| has_inner_match(&matcher, contents.len(), content)));
+            let mut expected = vec![0];
+            let mut from = 0;
+            while let Some((range, _)) = matcher.find(text.as_bytes(), from) {
+                from = range.end;
+                expected.extend([range.start, range.end]);
+            }
+            prop_assert_eq!(CharTrie::new(all()).cuts(&text), expected);
+        }
     }
 }

@@ -11,14 +11,12 @@
 //! and puts one in front by itself.
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::{
     AlignedText, BpeModel, Metaspace, Normalizer, Pattern, PreTokenizer, PrependScheme, TokenizerJson,
 };
 use crate::bpe::ranked::{RankedEngine, RankedWorker, Span, WordRule};
-use crate::tokenizer::CacheInfo;
 use crate::vocabulary::SPACE_SYMBOL;
 use crate::{Result, TokenId};
 
@@ -38,12 +36,22 @@ pub(crate) struct Encoder {
 /// What is known of the components before any text comes.
 #[derive(Debug, Clone, Copy)]
 struct Plan {
-    /// If the normalizer does nothing but make spaces `▁` and put one in front: whether it does the latter.
-    plain_normalizer: Option<bool>,
+    /// What the normalizer does, if that is little enough to do without it.
+    plain_normalizer: Option<PlainNormalizer>,
     /// If there is no pre-tokenizer but a `Metaspace` with `▁`, that one.
     metaspace: Option<Metaspace>,
     /// Whether parts can be encoded without ranges.
     is_plain: bool,
+}
+
+/// What the normalizers of Llama's files do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlainNormalizer {
+    Nothing,
+    /// Spaces become `▁`.
+    Spaces,
+    /// And one is put in front.
+    SpacesAndPrefix,
 }
 
 /// A token, the bytes of the original text that it stands for (see [`AlignedText::original_range`]), and
@@ -74,11 +82,6 @@ impl Encoder {
         &self.model
     }
 
-    /// The state of the cache.
-    pub(crate) fn cache_info(&self) -> CacheInfo {
-        self.engine.cache_info()
-    }
-
     /// Why text goes the general way, if it does.
     pub(crate) fn general_because(&self) -> Option<&'static str> {
         self.engine.general_because()
@@ -89,29 +92,14 @@ impl Encoder {
         self.engine.with_worker(work)
     }
 
-    /// A place in `range` where a chunk (UTF-8) may be cut in two: the first is encoded by
-    /// [`encode_chunk`](Self::encode_chunk), the second by [`encode_rest`](Self::encode_rest). `None` where
-    /// there is none, or the components do not allow it.
-    pub(crate) fn find_cut(&self, chunk: &[u8], range: Range<usize>) -> Option<usize> {
-        self.plan.plain_normalizer.filter(|_| self.plan.is_plain)?;
-        self.engine.find_cut(chunk, range)
-    }
-
-    /// Appends the ids of what follows a cut that [`find_cut`](Self::find_cut) gave.
-    pub(crate) fn encode_rest(
-        &self,
-        worker: &mut RankedWorker,
-        rest: &str,
-        ids: &mut Vec<TokenId>,
-    ) -> Result<()> {
-        self.engine.encode(worker, rest, false, ids)
-    }
-
     /// If there is no pre-tokenizer, and the normalizer does nothing but make spaces `▁`: whether it puts one in
     /// front.
     pub(crate) fn normalizer_prefix(&self) -> Option<bool> {
-        let is_alone = self.normalizer.is_some() && self.pre_tokenizer.is_none();
-        self.plan.plain_normalizer.filter(|_| is_alone && self.plan.is_plain)
+        match self.plan.plain_normalizer.filter(|_| self.pre_tokenizer.is_none() && self.plan.is_plain)? {
+            PlainNormalizer::Nothing => None,
+            PlainNormalizer::Spaces => Some(false),
+            PlainNormalizer::SpacesAndPrefix => Some(true),
+        }
     }
 
     /// Appends the ids of a part of a chunk, with `▁` in front of it if `prefix` says so, where
@@ -133,8 +121,8 @@ impl Encoder {
             |metaspace: Metaspace| !chunk.starts_with([' ', SPACE]) && metaspace.prepends_at(start);
         let splits = self.plan.metaspace.is_some_and(|metaspace| metaspace.split);
         match self.plan.plain_normalizer.filter(|_| self.plan.is_plain && !splits)? {
-            true => Some(!chunk.is_empty()),
-            false => Some(!chunk.is_empty() && self.plan.metaspace.is_some_and(in_front)),
+            PlainNormalizer::SpacesAndPrefix => Some(!chunk.is_empty()),
+            _ => Some(!chunk.is_empty() && self.plan.metaspace.is_some_and(in_front)),
         }
     }
 
@@ -154,8 +142,10 @@ impl Encoder {
             return Ok(());
         }
         match self.plan.plain_normalizer {
-            Some(true) => self.engine.encode(worker, chunk, !chunk.is_empty(), ids),
-            Some(false) => self.encode_part(worker, chunk, start, ids),
+            Some(PlainNormalizer::SpacesAndPrefix) => {
+                self.engine.encode(worker, chunk, !chunk.is_empty(), ids)
+            }
+            Some(_) => self.encode_part(worker, chunk, start, ids),
             None => self.encode_part(worker, &self.normalize_plain(chunk), start, ids),
         }
     }
@@ -171,10 +161,10 @@ impl Encoder {
     /// A chunk, normalized.
     pub(crate) fn normalize_plain<'a>(&self, chunk: &'a str) -> Cow<'a, str> {
         match (&self.normalizer, self.plan.plain_normalizer) {
-            (None, _) => Cow::Borrowed(chunk),
-            (_, Some(prefix)) if !chunk.is_empty() => {
+            (None, _) | (_, Some(PlainNormalizer::Nothing)) => Cow::Borrowed(chunk),
+            (_, Some(plain)) if !chunk.is_empty() => {
                 let mut text = String::with_capacity(chunk.len() + chunk.len() / 2 + SPACE_SYMBOL.len());
-                if prefix {
+                if plain == PlainNormalizer::SpacesAndPrefix {
                     text.push(SPACE);
                 }
                 let mut done = 0;
@@ -265,9 +255,11 @@ impl Plan {
         };
         let plain_normalizer = match steps.as_slice() {
             // Then spaces are replaced by the pre-tokenizer, or not at all.
-            [] => Some(false),
-            [step] if is_replace(step) => Some(false),
-            [prefix, step] | [step, prefix] if is_prefix(prefix) && is_replace(step) => Some(true),
+            [] => Some(PlainNormalizer::Nothing),
+            [step] if is_replace(step) => Some(PlainNormalizer::Spaces),
+            [prefix, step] | [step, prefix] if is_prefix(prefix) && is_replace(step) => {
+                Some(PlainNormalizer::SpacesAndPrefix)
+            }
             _ => None,
         };
         let is_told = metaspace.is_none_or(|metaspace| {

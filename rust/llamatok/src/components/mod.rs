@@ -13,6 +13,8 @@ mod post_processor;
 mod pre_tokenizer;
 mod precompiled;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use aligned::AlignedText;
 pub use bpe_model::BpeModel;

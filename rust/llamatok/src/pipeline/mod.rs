@@ -11,6 +11,8 @@ mod decode;
 mod json_decode;
 mod sentencepiece;
 mod spans;
+#[cfg(test)]
+mod tests;
 mod tokenizer_json;
 mod truncate;
 

@@ -145,3 +145,67 @@ fn split(len: usize, max: usize, truncation: &Truncation) -> Result<Vec<Range<us
         begin += step;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn truncation(strategy: TruncationStrategy, direction: Side, stride: usize) -> Truncation {
+        Truncation { strategy, direction, stride, max_length: 0 }
+    }
+
+    #[test]
+    fn one_text_is_cut_at_either_end() {
+        let right = cut(9, None, 4, &truncation(TruncationStrategy::LongestFirst, Side::Right, 2));
+        assert_eq!((right.first, right.overflow), (0..5, Some((0, 3..9))));
+        let left = cut(9, None, 4, &truncation(TruncationStrategy::OnlyFirst, Side::Left, 2));
+        assert_eq!((left.first, left.overflow), (4..9, Some((0, 0..6))));
+        let unmet = cut(4, None, 4, &truncation(TruncationStrategy::OnlyFirst, Side::Right, 0));
+        assert_eq!((unmet.first, unmet.unmet), (0..4, true));
+        assert!(cut(4, None, 1, &truncation(TruncationStrategy::OnlySecond, Side::Right, 0)).unmet);
+        let far = cut(9, None, 4, &truncation(TruncationStrategy::OnlyFirst, Side::Right, usize::MAX));
+        assert_eq!(far.overflow, Some((0, 0..9)));
+    }
+
+    #[test]
+    fn the_longer_text_is_cut_first() {
+        let lens = |first, second, excess| {
+            let cut = cut(
+                first,
+                Some(second),
+                excess,
+                &truncation(TruncationStrategy::LongestFirst, Side::Right, 0),
+            );
+            (cut.first.len(), cut.second.len())
+        };
+        assert_eq!(lens(9, 3, 4), (5, 3));
+        assert_eq!(lens(9, 3, 9), (2, 1));
+        assert_eq!(lens(3, 9, 9), (2, 1));
+        assert_eq!(lens(2, 2, 9), (0, 0));
+    }
+
+    #[test]
+    fn windows_overlap_and_cover_all() {
+        let right = truncation(TruncationStrategy::LongestFirst, Side::Right, 1);
+        assert_eq!(windows(7, None, 3, &right).unwrap()[0], [0..3, 2..5, 4..7]);
+        let left = truncation(TruncationStrategy::LongestFirst, Side::Left, 1);
+        assert_eq!(windows(6, None, 3, &left).unwrap()[0], [3..6, 1..4, 0..2]);
+        assert_eq!(windows(2, None, 0, &right).unwrap()[0], [0..0, 0..2]);
+        assert_eq!(windows(2, None, 2, &right).unwrap()[0], [const { 0..2 }]);
+        let [first, second] = windows(5, Some(2), 5, &right).unwrap();
+        assert_eq!(first, [0..3, 2..5]);
+        assert_eq!(second, [const { 0..2 }]);
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_an_error() {
+        let stride = truncation(TruncationStrategy::LongestFirst, Side::Right, 3);
+        assert_eq!(windows(7, None, 3, &stride).unwrap_err().field(), Some("stride"));
+        let second = truncation(TruncationStrategy::OnlySecond, Side::Right, 0);
+        assert!(windows(7, None, 3, &second).is_err());
+        assert!(windows(7, Some(2), 3, &second)
+            .unwrap_err()
+            .to_string()
+            .contains("second text has 2 tokens"));
+    }
+}

@@ -1,6 +1,5 @@
 //! Words to ids by listed merges, by the quickest way that the vocabulary allows.
 
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use super::merger::{Merger, MergerScratch, Part};
@@ -10,7 +9,6 @@ use crate::bpe::fast::{FastMerger, FastScratch, MAX_KEPT_BYTES};
 use crate::bpe::scan::Level;
 use crate::bpe::words::Reason;
 use crate::components::BpeModel;
-use crate::tokenizer::CacheInfo;
 use crate::vocabulary::SPACE_SYMBOL;
 use crate::{Result, TokenId};
 
@@ -112,11 +110,6 @@ impl RankedEngine {
         }
     }
 
-    pub(crate) fn cache_info(&self) -> CacheInfo {
-        let (limit_bytes, used_bytes) = self.cache.info();
-        CacheInfo { limit_bytes, used_bytes }
-    }
-
     /// Why the fast path is not taken, if it is not.
     pub(crate) fn general_because(&self) -> Option<Reason> {
         match self.path {
@@ -135,15 +128,6 @@ impl RankedEngine {
             idle.push(worker);
         }
         result
-    }
-
-    /// A place in `range` where `text` may be cut in two that are encoded by themselves, the second without
-    /// a prefix; `None` where there is none.
-    pub(crate) fn find_cut(&self, text: &[u8], range: Range<usize>) -> Option<usize> {
-        match &self.path {
-            Path::Fast { merger, .. } if self.longest_whole.is_none() => merger.find_cut(text, range),
-            _ => None,
-        }
     }
 
     /// Appends the ids of `text`, with `▁` in front of it if `prefix` says so. Text that begins words is

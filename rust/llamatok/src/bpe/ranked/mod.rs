@@ -36,7 +36,10 @@
 mod engine;
 mod merger;
 mod reduction;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use engine::{RankedEngine, RankedWorker, Span, WordRule};
+#[cfg(test)]
 use merger::Merger;
 use reduction::Reduction;

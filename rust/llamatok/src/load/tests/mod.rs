@@ -2,6 +2,7 @@
 
 mod gguf;
 mod sentencepiece;
+mod tokenizer_json;
 
 use std::io::Write;
 

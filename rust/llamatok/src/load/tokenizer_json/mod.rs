@@ -16,7 +16,7 @@ use super::{too_large, MAX_MODEL_BYTES};
 use crate::components::{BpeModel, TokenizerJson};
 use crate::{AddedToken, Error, Result, TokenId};
 
-pub use write::write;
+pub use write::{write, write_as, Spelling};
 
 /// Reads a `tokenizer.json` from memory.
 ///

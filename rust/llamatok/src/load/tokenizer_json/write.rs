@@ -2,7 +2,7 @@
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine as _;
-use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::components::{
     BpeModel, Decoder, Metaspace, Normalizer, Padding, PaddingStrategy, Pattern, PostProcessor, PreTokenizer,
@@ -11,9 +11,25 @@ use crate::components::{
 };
 use crate::{AddedToken, TokenId};
 
-/// The file, in the form that the HF tokenizers library (0.23.2) saves: the same keys in the same order, two
-/// spaces of indentation.
+/// How a file is spelled; it means the same either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// As the HF tokenizers library (0.23.2) saves it: the same keys in the same order, two spaces of
+    /// indentation.
+    Current,
+    /// So that old versions (0.15) read it, too: merges as strings, unless a token of a merge holds a space,
+    /// and `add_prefix_space` besides `prepend_scheme`. (What they do not know, such as `split`, they still
+    /// pass over.)
+    Old,
+}
+
+/// The file, spelled as the library saves it.
 pub fn write(tokenizer: &TokenizerJson) -> Vec<u8> {
+    write_as(tokenizer, Spelling::Current)
+}
+
+/// The file.
+pub fn write_as(tokenizer: &TokenizerJson, spelling: Spelling) -> Vec<u8> {
     let mut data = Vec::with_capacity(1 << 16);
     let mut serializer = serde_json::Serializer::with_formatter(
         &mut data,
@@ -35,10 +51,10 @@ pub fn write(tokenizer: &TokenizerJson) -> Vec<u8> {
         ("padding", or_null(padding, of_padding)),
         ("added_tokens", added_tokens.iter().map(of_added_token).collect()),
         ("normalizer", or_null(normalizer, of_normalizer)),
-        ("pre_tokenizer", or_null(pre_tokenizer, of_pre_tokenizer)),
+        ("pre_tokenizer", or_null(pre_tokenizer, |part| of_pre_tokenizer(part, spelling))),
         ("post_processor", or_null(post_processor, of_post_processor)),
-        ("decoder", or_null(decoder, of_decoder)),
-        ("model", of_model(model)),
+        ("decoder", or_null(decoder, |part| of_decoder(part, spelling))),
+        ("model", of_model(model, spelling)),
     ]);
     let result = document.serialize(&mut serializer);
     // All keys are strings, and nothing is written but to memory.
@@ -55,7 +71,7 @@ enum Value<'a> {
     Text(std::borrow::Cow<'a, str>),
     List(Vec<Value<'a>>),
     Map(Vec<(&'a str, Value<'a>)>),
-    Merges(&'a BpeModel),
+    Merges(&'a BpeModel, Spelling),
     Vocab(&'a BpeModel),
 }
 
@@ -114,13 +130,18 @@ impl Serialize for Value<'_> {
                 }
                 out.end()
             }
-            Self::Merges(model) => {
+            Self::Merges(model, spelling) => {
                 let token = |id: TokenId| model.id_to_token(id).unwrap_or_default();
-                let mut out = serializer.serialize_seq(Some(model.merges.len()))?;
-                for &(left, right, _) in &model.merges {
-                    out.serialize_element(&[token(left), token(right)])?;
+                let merges = || model.merges.iter().map(|&(left, right, _)| [token(left), token(right)]);
+                // A string that begins so would be taken for a comment.
+                let is_plain = |merge: [&str; 2]| {
+                    merge.iter().all(|token| !token.contains(' ')) && !merge[0].starts_with("#version")
+                };
+                if *spelling == Spelling::Old && merges().all(is_plain) {
+                    serializer.collect_seq(merges().map(|merge| merge.join(" ")))
+                } else {
+                    serializer.collect_seq(merges())
                 }
-                out.end()
             }
         }
     }
@@ -199,9 +220,10 @@ fn of_normalizer(normalizer: &Normalizer) -> Value<'_> {
     }
 }
 
-fn of_pre_tokenizer(pre_tokenizer: &PreTokenizer) -> Value<'_> {
+fn of_pre_tokenizer(pre_tokenizer: &PreTokenizer, spelling: Spelling) -> Value<'_> {
+    let of_pre_tokenizer = |step| of_pre_tokenizer(step, spelling);
     match pre_tokenizer {
-        PreTokenizer::Metaspace(metaspace) => of_metaspace(metaspace),
+        PreTokenizer::Metaspace(metaspace) => of_metaspace(metaspace, spelling),
         PreTokenizer::Sequence(steps) => map([
             ("type", "Sequence".into()),
             ("pretokenizers", steps.iter().map(of_pre_tokenizer).collect()),
@@ -209,7 +231,8 @@ fn of_pre_tokenizer(pre_tokenizer: &PreTokenizer) -> Value<'_> {
     }
 }
 
-fn of_decoder(decoder: &Decoder) -> Value<'_> {
+fn of_decoder(decoder: &Decoder, spelling: Spelling) -> Value<'_> {
+    let of_decoder = |step| of_decoder(step, spelling);
     match decoder {
         Decoder::Replace { pattern, content } => of_replace(pattern, content),
         Decoder::ByteFallback => map([("type", "ByteFallback".into())]),
@@ -220,7 +243,7 @@ fn of_decoder(decoder: &Decoder) -> Value<'_> {
             ("start", (*start).into()),
             ("stop", (*stop).into()),
         ]),
-        Decoder::Metaspace(metaspace) => of_metaspace(metaspace),
+        Decoder::Metaspace(metaspace) => of_metaspace(metaspace, spelling),
         Decoder::Sequence(steps) => {
             map([("type", "Sequence".into()), ("decoders", steps.iter().map(of_decoder).collect())])
         }
@@ -263,18 +286,21 @@ fn of_special_token(token: &SpecialToken) -> Value<'_> {
     ])
 }
 
-fn of_metaspace(metaspace: &Metaspace) -> Value<'static> {
+fn of_metaspace(metaspace: &Metaspace, spelling: Spelling) -> Value<'static> {
     let scheme = match metaspace.prepend_scheme {
         PrependScheme::Always => "always",
         PrependScheme::First => "first",
         PrependScheme::Never => "never",
     };
-    map([
+    let mut fields = vec![
         ("type", "Metaspace".into()),
         ("replacement", Value::Text(metaspace.replacement.to_string().into())),
-        ("prepend_scheme", scheme.into()),
-        ("split", metaspace.split.into()),
-    ])
+    ];
+    if spelling == Spelling::Old {
+        fields.push(("add_prefix_space", (metaspace.prepend_scheme != PrependScheme::Never).into()));
+    }
+    fields.extend([("prepend_scheme", scheme.into()), ("split", metaspace.split.into())]);
+    Value::Map(fields)
 }
 
 fn of_replace<'a>(pattern: &'a Pattern, content: &'a str) -> Value<'a> {
@@ -285,7 +311,7 @@ fn of_replace<'a>(pattern: &'a Pattern, content: &'a str) -> Value<'a> {
     map([("type", "Replace".into()), ("pattern", pattern), ("content", content.into())])
 }
 
-fn of_model(model: &BpeModel) -> Value<'_> {
+fn of_model(model: &BpeModel, spelling: Spelling) -> Value<'_> {
     let text = |text: &'_ Option<String>| text.clone().map_or(Value::Null, |text| Value::Text(text.into()));
     map([
         ("type", "BPE".into()),
@@ -297,6 +323,6 @@ fn of_model(model: &BpeModel) -> Value<'_> {
         ("byte_fallback", model.byte_fallback.into()),
         ("ignore_merges", model.ignore_merges.into()),
         ("vocab", Value::Vocab(model)),
-        ("merges", Value::Merges(model)),
+        ("merges", Value::Merges(model, spelling)),
     ])
 }
