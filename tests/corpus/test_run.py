@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -124,24 +125,30 @@ def kill_and_resume(tmp_path: Path, kills: int, seed: int) -> int:
             [sys.executable, "-c", KILLED, str(folder), *map(str, sources)], start_new_session=True
         )
 
+    def begun(process: subprocess.Popen[bytes], folder: Path) -> bool:
+        """Waits until there is a state; whether the process still runs."""
+        while process.poll() is None and not (folder / ".llamatok" / "plan.json").exists():
+            time.sleep(0.002)
+        return process.poll() is None
+
+    process = start(whole)
+    assert begun(process, whole)
     started = time.monotonic()
-    assert start(whole).wait(timeout=120) == 0
+    assert process.wait(timeout=120) == 0
     lasting = time.monotonic() - started
     killed = 0
-    # Most of the time goes to starting Python: a kill counts when there is a state that it broke off.
-    for _ in range(kills * 5):
+    while killed < kills:
         process = start(broken)
-        try:
-            process.wait(timeout=lasting * chance.uniform(0.3, 1.0))
-        except subprocess.TimeoutExpired:
+        if begun(process, broken):
+            # After an interruption the state is there at once, and the process needs a while to begin.
+            time.sleep(chance.uniform(0.0, lasting * (0.5 if killed == 0 else 2.0)))
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL
-        killed += (broken / ".llamatok" / "plan.json").exists()
-        if killed >= kills:
-            break
+        killed += (broken / ".llamatok").exists()
     process = start(broken)
     assert process.wait(timeout=120) == 0
     assert tree(broken) == tree(whole)
