@@ -183,13 +183,14 @@ impl Splitter {
             if token.rstrip {
                 end = text.len() - text[end..].trim_start().len();
             }
+            if start >= end {
+                // The token before has taken all of its text. (The library panics where it has taken more.)
+                continue;
+            }
             if done < start {
                 visit((done..start, None))?;
             }
-            // Nothing is left of a token whose text the one before has taken.
-            if start < end {
-                visit((start..end, Some(token.id)))?;
-            }
+            visit((start..end, Some(token.id)))?;
             done = end;
         }
         if done < text.len() || text.is_empty() {
@@ -202,4 +203,78 @@ impl Splitter {
 /// Whether a character matches `\w` of the regex library.
 fn is_word(c: char) -> bool {
     regex_syntax::is_word_character(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(id: TokenId, content: &str, normalized: bool) -> AddedToken {
+        AddedToken {
+            id,
+            content: content.into(),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized,
+            special: false,
+        }
+    }
+
+    fn splitter(tokens: Vec<AddedToken>) -> Splitter {
+        let normalize = |content: &str| format!("▁{}", content.replace(' ', "▁"));
+        Splitter::new(Arc::new(AddedTokens::new(tokens)), normalize).unwrap()
+    }
+
+    fn raw(tokens: Vec<AddedToken>, text: &str) -> Vec<(&str, Option<TokenId>)> {
+        let mut parts = Vec::new();
+        let visit = |(range, id): Part| {
+            parts.push((&text[range], id));
+            Ok(())
+        };
+        splitter(tokens).split_raw(text, false, visit).unwrap();
+        parts
+    }
+
+    #[test]
+    fn conditions_hold() {
+        let word = AddedToken { single_word: true, ..token(1, "a", false) };
+        assert_eq!(raw(vec![word], "ba a.é"), [("ba ", None), ("a", Some(1)), (".é", None)]);
+        let strips = AddedToken { lstrip: true, rstrip: true, ..token(1, "x", false) };
+        assert_eq!(raw(vec![strips], "a x \nb"), [("a", None), (" x \n", Some(1)), ("b", None)]);
+    }
+
+    #[test]
+    fn text_that_a_token_has_taken_is_not_given_again() {
+        let tokens = || {
+            let left = AddedToken { lstrip: true, ..token(1, "  ", false) };
+            vec![left, AddedToken { rstrip: true, ..token(2, "o", false) }]
+        };
+        assert_eq!(raw(tokens(), "o  b"), [("o  ", Some(2)), ("b", None)]);
+        assert_eq!(raw(tokens(), "o    _"), [("o    ", Some(2)), ("_", None)]);
+        assert_eq!(raw(tokens(), "o     \u{3000}b"), [("o     \u{3000}", Some(2)), ("b", None)]);
+    }
+
+    #[test]
+    fn spaces_are_sought_as_the_symbols_that_they_become() {
+        let tokens = vec![token(1, "foo", true), AddedToken { single_word: true, ..token(2, "b b", true) }];
+        let splitter = splitter(tokens);
+        for text in ["foo", "a foo", "afoo foo", "b b", "b bx b b.", " foo", "", "x", "foofoo"] {
+            let normalized = format!("▁{}", text.replace(' ', "▁"));
+            let (mut expected, mut spaced) = (Vec::new(), Vec::new());
+            let visit = |(range, id): Part| {
+                expected.push((normalized[range].to_owned(), id));
+                Ok(())
+            };
+            splitter.split_normalized(&normalized, false, visit).unwrap();
+            let visit = |(range, id): Part, with_prefix: bool| {
+                let front = if with_prefix { "▁" } else { "" };
+                spaced.push((format!("{front}{}", text[range].replace(' ', "▁")), id));
+                Ok(())
+            };
+            assert!(splitter.split_spaced(text, true, false, visit).unwrap());
+            assert_eq!(spaced, expected, "{text:?}");
+        }
+        assert!(!splitter.split_spaced("a▁foo", true, false, |_, _| Ok(())).unwrap());
+    }
 }

@@ -15,6 +15,7 @@ use crate::bpe::trie::Trie;
 pub(crate) struct Matcher {
     trie: Trie,
     lens: Vec<u32>,
+    longest: usize,
     filter: Filter,
 }
 
@@ -46,7 +47,8 @@ impl Matcher {
         keys.sort_unstable();
         keys.dedup_by_key(|key| key.0);
         let lens = strings.iter().map(|string| string.len() as u32).collect();
-        Some(Self { filter: Filter::new(&keys), trie: Trie::new(&keys)?, lens })
+        let longest = strings.iter().map(|string| string.len()).max().unwrap_or(0);
+        Some(Self { filter: Filter::new(&keys), trie: Trie::new(&keys)?, lens, longest })
     }
 
     /// The longest string that `text` begins with: its length and its number.
@@ -57,7 +59,7 @@ impl Matcher {
 
     /// The most bytes of a string.
     pub(crate) fn longest(&self) -> usize {
-        self.lens.iter().max().map_or(0, |&len| len as usize)
+        self.longest
     }
 
     /// The first match that begins at `from` or later.
@@ -84,8 +86,11 @@ impl Filter {
                 return Self::Common(Box::new(memmem::Finder::new(&low[..common]).into_owned()));
             }
         }
+        // Bytes that stand in every word rule next to nothing out.
+        let are_frequent = first.iter().any(|&byte| byte == b' ' || byte.is_ascii_alphanumeric());
         match first[..] {
             [] => Self::Nothing,
+            _ if are_frequent && shortest > 1 => Self::of_prefixes(keys, shortest),
             [a] => Self::Bytes([a; 3]),
             [a, b] => Self::Bytes([a, b, b]),
             [a, b, c] => Self::Bytes([a, b, c]),
@@ -96,25 +101,25 @@ impl Filter {
                 }
                 Self::First(table)
             }
-            _ => {
-                let len = shortest.min(4);
-                let mut prefixes: Vec<u32> = keys
-                    .iter()
-                    .map(|(key, _)| {
-                        let mut prefix = [0; 4];
-                        prefix[..len].copy_from_slice(&key[..len]);
-                        u32::from_le_bytes(prefix)
-                    })
-                    .collect();
-                prefixes.sort_unstable();
-                prefixes.dedup();
-                // Few places are to pass that should not: each costs a look into the trie.
-                if prefixes.len() * 128 <= FEW_WORDS * 64 {
-                    Self::Few(Prefixes::new(&prefixes, len))
-                } else {
-                    Self::Many(Prefixes::new(&prefixes, len))
-                }
-            }
+            _ => Self::of_prefixes(keys, shortest),
+        }
+    }
+
+    fn of_prefixes(keys: &[(&[u8], u32)], shortest: usize) -> Self {
+        let len = shortest.min(4);
+        let prefix = |(key, _): &(&[u8], u32)| {
+            let mut prefix = [0; 4];
+            prefix[..len].copy_from_slice(&key[..len]);
+            u32::from_le_bytes(prefix)
+        };
+        let mut prefixes: Vec<u32> = keys.iter().map(prefix).collect();
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        // Few places are to pass that should not: each costs a look into the trie.
+        if prefixes.len() * 128 <= FEW_WORDS * 64 {
+            Self::Few(Prefixes::new(&prefixes, len))
+        } else {
+            Self::Many(Prefixes::new(&prefixes, len))
         }
     }
 
