@@ -18,6 +18,8 @@ from .conftest import Run
 pytest.importorskip("torch", reason="generation needs torch")
 pytest.importorskip("jinja2", reason="chat templates need jinja2")
 pty = pytest.importorskip("pty", reason="terminals are a thing of Unix")
+fcntl = pytest.importorskip("fcntl")
+termios = pytest.importorskip("termios")
 
 
 def test_each_line_of_a_pipe_is_a_message(run: Run, tmp_path: Path) -> None:
@@ -72,6 +74,12 @@ def test_a_bad_history_is_told(run: Run, tmp_path: Path, content: str) -> None:
     assert f"`{path}`: " in done.stderr.decode()
 
 
+def _take_terminal() -> None:
+    """In the child: its terminal sends Ctrl-C to it, even where the tests run with that ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """`llamatok chat` in a pseudo-terminal."""
 
@@ -84,6 +92,7 @@ class Terminal:
             stdout=terminal,
             stderr=terminal,
             start_new_session=True,
+            preexec_fn=_take_terminal,
             env={**os.environ, "TERM": "dumb", "NO_COLOR": "1"},
         )
         os.close(terminal)
@@ -126,7 +135,7 @@ def test_a_terminal_conversation_with_an_interrupt(tmp_path: Path) -> None:
             terminal.wait_for("", after)
             if select.select([terminal._controller], [], [], 0.2)[0]:
                 terminal.seen += os.read(terminal._controller, 4096).decode(errors="replace")
-        os.kill(terminal.process.pid, signal.SIGINT)
+        terminal.send("\x03")
         terminal.wait_for("(interrupted)", after)
         before = len(terminal.seen)
         terminal.send(f"/save {path}\n")
@@ -150,7 +159,7 @@ def test_ctrl_c_at_the_prompt_does_not_leave() -> None:
     terminal = Terminal("--max-new-tokens", "3")
     try:
         terminal.wait_for("> ")
-        os.kill(terminal.process.pid, signal.SIGINT)
+        terminal.send("\x03")
         terminal.wait_for("(Ctrl-D leaves)")
         terminal.send("/exit\n")
         assert terminal.process.wait(60) == 0
