@@ -131,7 +131,7 @@ def test_a_terminal_conversation_with_an_interrupt(tmp_path: Path) -> None:
         terminal.wait_for("story\r\n", begin)
         after = len(terminal.seen)
         end = time.monotonic() + 120
-        while len(terminal.seen) <= after and time.monotonic() < end:
+        while len(terminal.seen) <= after + 40 and time.monotonic() < end:
             terminal.wait_for("", after)
             if select.select([terminal._controller], [], [], 0.2)[0]:
                 terminal.seen += os.read(terminal._controller, 4096).decode(errors="replace")
@@ -159,6 +159,7 @@ def test_ctrl_c_at_the_prompt_does_not_leave() -> None:
     terminal = Terminal("--max-new-tokens", "3")
     try:
         terminal.wait_for("> ")
+        time.sleep(1)  # the prompt shows a moment before readline waits for signals
         terminal.send("\x03")
         terminal.wait_for("(Ctrl-D leaves)")
         terminal.send("/exit\n")
