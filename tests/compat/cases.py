@@ -75,7 +75,8 @@ def plain(value: Any) -> Any:
     if hasattr(value, "items"):
         return {key: plain(item) for key, item in value.items()}
     if hasattr(value, "tolist"):
-        return value.tolist()
+        listed = value.tolist()
+        return plain(listed) if isinstance(listed, list) else listed
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     return value

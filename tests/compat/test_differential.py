@@ -220,9 +220,10 @@ def test_tokenizer_json_against_4_57(case: Case) -> None:
 @settings(max_examples=15_000)
 @given(cases(slow=True))
 def test_tokenizer_model_against_4_37(case: Case) -> None:
-    """A `tokenizer.model`, against transformers 4.37.2: its decoding after BOS differs, and is left out."""
+    """A `tokenizer.model`, against transformers 4.37.2. Its decoding after BOS differs, and is left out; it
+    does not know `add_prefix_space`."""
     assume(case["op"] not in ("decode", "ids_to_string"))
-    assume("padding_side" not in case["call"])
+    assume(case["tokenizer"]["init"]["add_prefix_space"])
     compare(case, peer("transformers-4.37.2").answer([case])[0])
 
 

@@ -61,6 +61,12 @@ def of_ours(batch: Any) -> list[dict[str, list[Any]]]:
     return rows
 
 
+def shows_normalized(theirs: Any) -> bool:
+    """Whether added tokens are shown normalized, as in 0.23 alone: see `docs/compatibility.md`."""
+    added = theirs.get_added_tokens_decoder().items()
+    return any(theirs.id_to_token(number) != token.content for number, token in added)
+
+
 def assert_same(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], what: object) -> None:
     """Compares field by field, ids first, so that a failure tells what differs."""
     assert len(ours) == len(theirs), f"{what}: {len(ours)} rows but tokenizers {len(theirs)}"
@@ -167,9 +173,13 @@ def test_truncation(
         )
 
     if expected is None:
-        # They refuse a stride that leaves no room even where nothing has to be cut off; we may not.
-        with contextlib.suppress(ValueError):
-            assert len(call()) == 1
+        if stride < room:
+            with pytest.raises(ValueError, match="truncation"):
+                call()
+        else:
+            # They refuse such a stride even where nothing has to be cut off, or panic; we may not.
+            with contextlib.suppress(ValueError):
+                call()
         return
     if pair is not None:
         # Where a text is cut to nothing, its windows no longer know which text they are of.
@@ -183,6 +193,7 @@ def test_decoding(case: tuple[TokenizerFile, list[str]], data: st.DataObject, sk
     """Ids of texts and ids at random, with and without special tokens; tokens without ids, too."""
     file, texts = case
     theirs, ours = both(file)
+    assume(not shows_normalized(theirs))
     limit = max(theirs.get_vocab().values(), default=0) + 3
     encoded = outcome(lambda: [theirs.encode(text) for text in texts])
     assume(encoded is not None)
@@ -209,7 +220,8 @@ def test_vocabulary(file: TokenizerFile) -> None:
         assert ours.vocab_size(with_added) == theirs.get_vocab_size(with_added)
     for token, number in theirs.get_vocab().items():
         assert ours.token_to_id(token) == theirs.token_to_id(token), token
-        assert ours.id_to_token(number) == theirs.id_to_token(number), number
+        shown = theirs.id_to_token(number)
+        assert ours.id_to_token(number) == (token if shows_normalized(theirs) else shown), number
     assert ours.token_to_id("no such token") is None
     flags = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
     expected = [
@@ -231,7 +243,7 @@ def test_saving(case: tuple[TokenizerFile, list[str]]) -> None:
     assume(expected is not None)
     assert_same([of_theirs(read.encode(text)) for text in texts], expected, texts)
     assert_same(of_ours(again.encode_batch(texts, offsets=True)), expected, texts)
-    for row in expected:
+    for row in [] if shows_normalized(theirs) else expected:
         decoded = outcome(lambda ids=row["ids"]: theirs.decode(ids, skip_special_tokens=False))
         assert decoded == outcome(lambda ids=row["ids"]: read.decode(ids, skip_special_tokens=False))
     assert again.to_json() == written

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,23 @@ _L = TypeVar("_L", bound="Loading")
 #: The key of `tokenizer_config.json` that tells which of the files a tokenizer was made from, if not from the
 #: `tokenizer.json` that lies beside it for others.
 SOURCE = "llamatok_source"
+
+
+def source_mark(tokenizer_json: bytes) -> dict[str, str]:
+    """The value of `SOURCE` for a tokenizer made of the `tokenizer.model`, beside this `tokenizer.json`.
+
+    transformers keeps the key when it saves a tokenizer anew. If its fast class does, the `tokenizer.json` is
+    another one, and decides: its ids are those that the fast class gives.
+    """
+    digest = hashlib.sha256(tokenizer_json).hexdigest()
+    return {"file": files.TOKENIZER_MODEL, "tokenizer_json_sha256": digest}
+
+
+def _is_for_others(folder: Path, config: dict[str, Any]) -> bool:
+    """Whether the `tokenizer.json` in a folder was written for others, beside the model that decides."""
+    path = folder / files.TOKENIZER_JSON
+    return SOURCE in config and path.is_file() and config[SOURCE] == source_mark(path.read_bytes())
+
 
 #: What a `tokenizer_config.json` may say that is no business of a tokenizer of this class.
 _IGNORED = frozenset(
@@ -115,7 +133,7 @@ class Loading:
             revision=revision,
         )
         config = files.read_json(folder / files.TOKENIZER_CONFIG)
-        prefer_model = from_slow or use_fast is False or config.get(SOURCE) == files.TOKENIZER_MODEL
+        prefer_model = from_slow or use_fast is False or _is_for_others(folder, config)
         found = _found(folder, gguf_file, prefer_model, name)
         _warn_of_class(cls.__name__, config.get("tokenizer_class"))
         settings = _settings(folder, config, kwargs)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamatok.tokenization import files, tokenizer_json
 from llamatok.tokenization.added_token import AddedToken
-from llamatok.tokenization.loading import SOURCE
+from llamatok.tokenization.loading import SOURCE, source_mark
 from llamatok.tokenization.special_tokens import SpecialTokens
 
 if TYPE_CHECKING:
@@ -82,9 +82,10 @@ class Saving(SpecialTokens):
         if legacy_format and not with_model:
             raise ValueError(_NO_MODEL)
         content = None if legacy_format else tokenizer_json.for_all_versions(self._pipeline_json())
+        data = None if content is None else json.dumps(content, ensure_ascii=False).encode()
         config, templates = self._config(content), self._template_files(prefix) if save_jinja_files else {}
-        if with_model and content is not None and self._slow():
-            config[SOURCE] = files.TOKENIZER_MODEL
+        if with_model and data is not None and self._slow():
+            config[SOURCE] = source_mark(data)
 
         written = [
             files.write(folder / f"{prefix}{files.TOKENIZER_CONFIG}", files.json_text(config)),
@@ -103,8 +104,7 @@ class Saving(SpecialTokens):
             if added:
                 files.write(added_path, files.json_text(added))
             written += [*self.save_vocabulary(str(folder), filename_prefix), str(added_path)]
-        if content is not None:
-            data = json.dumps(content, ensure_ascii=False).encode()
+        if data is not None:
             written.append(files.write(folder / f"{prefix}{files.TOKENIZER_JSON}", data))
         if push_to_hub:
             repo_id = kwargs.pop("repo_id", folder.name)

@@ -102,7 +102,7 @@ impl EncodingBatch {
         let mut list: Option<Bound<'py, PyAny>> = None;
         for (value, count) in runs.into_iter().filter(|&(_, count)| count > 0) {
             let item = match value {
-                Some(-1) if column == Column::SequenceIds => py.None().into_bound(py),
+                Some(-1) | None if column == Column::SequenceIds => py.None().into_bound(py),
                 Some(value) => value.into_bound_py_any(py)?,
                 None => padding.clone().into_any(),
             };
