@@ -115,6 +115,8 @@ def load(arguments: argparse.Namespace) -> tuple[Any, Any]:
             warnings.simplefilter("default")
             tokenizer = LlamaTokenizer.from_pretrained(path)
             model = LlamaForCausalLM.from_pretrained(path, **more).eval()
+            if arguments.weights is None:
+                model.fuse()
             if arguments.device is not None:
                 model = model.to(arguments.device)
     except (ValueError, RuntimeError) as error:

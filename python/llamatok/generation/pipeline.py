@@ -54,6 +54,8 @@ def pipeline(
         dtype = torch_dtype if dtype is None else dtype
         arguments = dict(model_kwargs or {}) | ({} if dtype is None else {"dtype": dtype})
         model = LlamaForCausalLM.from_pretrained(model, **arguments)
+        if arguments.get("weight_format") is None:
+            model.fuse()
     if isinstance(tokenizer, (str, os.PathLike)):
         from llamatok import LlamaTokenizer
 
