@@ -1,5 +1,5 @@
 //! Added tokens: strings that text is searched for before it is normalized and merged, by the rules of
-//! transformers' SentencePiece-backed class ([`python`]) or of the tokenizers library ([`automata`]).
+//! transformers' SentencePiece-backed class (`python`) or of the tokenizers library (`automata`).
 
 pub(crate) mod automata;
 mod matcher;

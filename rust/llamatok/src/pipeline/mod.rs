@@ -1,8 +1,8 @@
 //! Text to ids and back by the rules of Hugging Face's Llama tokenizers.
 //!
 //! A pipeline made from a SentencePiece model follows transformers' SentencePiece-backed class
-//! ([`sentencepiece`]), one made from a `tokenizer.json` the HF tokenizers library ([`tokenizer_json`]). Around the ids of texts stand templates, pairs are joined, rows are cut to a
-//! length: all that is the same for every pipeline ([`batch`]).
+//! (`sentencepiece`), one made from a `tokenizer.json` the HF tokenizers library (`tokenizer_json`). Around the ids of texts stand templates, pairs are joined, rows are cut to a
+//! length: all that is the same for every pipeline (`batch`).
 
 mod batch;
 mod columns;
