@@ -158,8 +158,9 @@ class Worker:
         tokens = documents.tokens[place < most]
         lengths = np.minimum(lengths, most)
         offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
-        if self.settings.add_eos:
-            tokens[offsets[1:][long] - 1] = self.tokenizer.eos_id
+        eos_id = self.tokenizer.eos_id
+        if self.settings.add_eos and eos_id is not None:
+            tokens[offsets[1:][long] - 1] = eos_id
         documents.tokens, documents.offsets = tokens, offsets
 
     def _hashes(self, parsed: Parsed) -> tuple[npt.NDArray[np.uint64] | None, npt.NDArray[np.uint64] | None]:
