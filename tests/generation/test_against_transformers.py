@@ -130,6 +130,11 @@ def test_embeddings_instead_of_ids(pair: Pair) -> None:
         found = ours.generate(inputs_embeds=embeds, max_new_tokens=9, **settings)
         expected = theirs.generate(inputs_embeds=embeds, max_new_tokens=9, do_sample=False, **settings)
         assert torch.equal(found, expected), settings
+        if "num_beams" not in settings:
+            drafted = ours.generate(
+                inputs_embeds=embeds, max_new_tokens=9, prompt_lookup_num_tokens=3, **settings
+            )
+            assert torch.equal(drafted, expected), settings
 
 
 def test_going_on_from_a_cache(pair: Pair) -> None:

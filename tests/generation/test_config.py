@@ -25,6 +25,7 @@ from llamatok.generation import GenerationConfig, GenerationConfigError
         ({"top_p": 1.5, "do_sample": True}, r"`top_p`: expected a number from 0 to 1, got 1\.5"),
         ({"temperature": 0.0, "do_sample": True}, r"`temperature`: expected a number above 0"),
         ({"temperature": float("nan"), "do_sample": True}, r"`temperature`: expected"),
+        ({"temperature": float("inf"), "do_sample": True}, r"`temperature`: expected a finite number"),
         ({"do_sample": 1}, r"`do_sample`: expected True or False, got 1"),
         ({"early_stopping": "often", "num_beams": 2}, r"`early_stopping`: expected"),
         ({"cache_implementation": "quantised"}, r"`cache_implementation`: expected"),

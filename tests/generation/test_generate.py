@@ -15,10 +15,12 @@ from llamatok.generation import (  # noqa: E402
     GenerationConfig,
     GenerationConfigError,
     TextIteratorStreamer,
+    TextStreamer,
     astream,
     stream,
     stream_tokens,
 )
+from llamatok.models import DynamicCache, LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 PROMPT = [12, 60, 33, 7, 44]
 
@@ -80,6 +82,13 @@ def test_bad_prompts_are_told(model: Any, arguments: dict[str, Any], message: st
 def test_contradictions_are_told(model: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(GenerationConfigError, match=message):
         model.generate([PROMPT], **arguments)
+
+
+def test_a_sliding_window_cannot_go_back_after_a_draft() -> None:
+    settings: dict[str, Any] = {"vocab_size": 64, "hidden_size": 8, "intermediate_size": 8}
+    config = LlamaConfig(num_hidden_layers=1, num_attention_heads=1, sliding_window=8, **settings)
+    with pytest.raises(GenerationConfigError, match="does not go with a sliding window"):
+        LlamaForCausalLM(config).generate([PROMPT], prompt_lookup_num_tokens=2)
 
 
 def test_a_list_a_row_and_a_batch_are_prompts(model: Any) -> None:
@@ -180,6 +189,32 @@ def test_streams_give_the_text(model: Any) -> None:
         return "".join([part async for part in astream(model, Letters(), [PROMPT], **settings)])
 
     assert asyncio.run(collect()) == text
+
+
+def test_a_stream_gives_one_text_only(model: Any) -> None:
+    settings: dict[str, Any] = {"max_new_tokens": 3, "do_sample": True, "num_return_sequences": 2}
+    with pytest.raises(ValueError, match="takes one prompt and gives one text, got 2"):
+        stream(model, Letters(), [PROMPT], **settings)
+    with pytest.raises(ValueError, match="a text streamer takes one row, got 2"):
+        model.generate([PROMPT], streamer=TextStreamer(Letters()), **settings)
+
+
+def test_a_cache_that_holds_the_whole_prompt_is_gone_on_from(model: Any) -> None:
+    settings: dict[str, Any] = {"max_new_tokens": 6, "eos_token_id": None}
+    cache = DynamicCache(model.config)
+    model(torch.tensor([PROMPT]), past_key_values=cache, use_cache=True)
+    found = model.generate([PROMPT], past_key_values=cache, **settings)
+    assert torch.equal(found, model.generate([PROMPT], **settings))
+
+
+def test_a_mask_tells_that_a_prompt_has_the_new_tokens_only(model: Any) -> None:
+    settings: dict[str, Any] = {"max_new_tokens": 6, "eos_token_id": None}
+    cache = DynamicCache(model.config)
+    model(torch.tensor([PROMPT]), past_key_values=cache, use_cache=True)
+    new = [8, 9, 10, 11, 12, 13, 14, 15]
+    mask = torch.ones((1, len(PROMPT + new)))
+    found = model.generate([new], past_key_values=cache, attention_mask=mask, **settings)
+    assert torch.equal(found[:, len(new) :], model.generate([PROMPT + new], **settings)[:, -6:])
 
 
 def test_a_stream_keeps_the_callers_mode_and_can_be_left(model: Any) -> None:

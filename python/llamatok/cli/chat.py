@@ -78,7 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
             if not _command(talk, line.strip(), interactive):
                 return 0
             continue
-        talk.say(line)
+        try:
+            talk.say(line)
+        except (CommandError, OSError) as error:
+            if not interactive:
+                raise
+            _show(error)
 
 
 def _read_line(interactive: bool) -> str | None:
@@ -152,9 +157,8 @@ class Conversation:
     def _prompt(self) -> list[int]:
         """The ids of the conversation; its oldest turns are left out where the context is too short."""
         context = getattr(self.model.config, "max_position_embeddings", None)
-        room = (
-            None if context is None else max(context - self.settings.get("max_new_tokens", 0), context // 2)
-        )
+        new = self.settings.get("max_new_tokens") or self.model.generation_config.max_new_tokens or 0
+        room = None if context is None else max(context - new, context // 2)
         system = [m for m in self.messages if m["role"] == "system"]
         turns = [m for m in self.messages if m["role"] != "system"]
         while True:
@@ -162,6 +166,7 @@ class Conversation:
             if room is None or len(ids) <= room or len(turns) <= 2:
                 break
             turns = turns[2:]
+        if len(system) + len(turns) < len(self.messages):
             print("(the oldest messages no longer fit, the model does not see them)", file=sys.stderr)
         return ids
 
@@ -222,9 +227,13 @@ def _command(talk: Conversation, line: str, interactive: bool) -> bool:
     except (CommandError, OSError) as error:
         if not interactive:
             raise
-        # The conversation goes on.
-        print(f"error: {error}", *getattr(error, "hints", ()), sep="\nhint: ", file=sys.stderr)
+        _show(error)
     return True
+
+
+def _show(error: Exception) -> None:
+    """An error after which the conversation goes on."""
+    print(f"error: {error}", *getattr(error, "hints", ()), sep="\nhint: ", file=sys.stderr)
 
 
 def _save_history(name: str, messages: list[Message]) -> Path:

@@ -135,7 +135,10 @@ def steps(state: State, drafter: Drafter) -> Iterator[Tensor]:
         state.append(drafted[None])
         logits = state.forward(keep=len(drafted) + 1)[0]
         scores = torch.cat(
-            [state.processed(logits[i : i + 1], state.ids[:, : begin + i]) for i in range(len(drafted) + 1)]
+            [
+                state.processed(logits[i : i + 1], state.ids[:, state.hidden : begin + i])
+                for i in range(len(drafted) + 1)
+            ]
         )
         tokens, right = _verify(state, drafted, chances, scores)
         stops = torch.isin(tokens, ends).nonzero() if len(ends) else tokens[:0]
@@ -145,7 +148,7 @@ def steps(state: State, drafter: Drafter) -> Iterator[Tensor]:
         finished = False
         for count in range(1, len(tokens) + 1):
             state.ids[0, begin + count - 1] = tokens[count - 1]
-            if bool(state.stopping(state.ids[:, : begin + count], state.records.scores).all()):
+            if bool(state.stopping(state.ids[:, state.hidden : begin + count], state.records.scores).all()):
                 tokens, finished = tokens[:count], True
                 break
         state.length = begin + len(tokens)

@@ -59,8 +59,9 @@ def generate(
             also ends texts.
         inputs_embeds: (rows, length, hidden size), instead of ids or for them. Without ids, the result has
             the new tokens only.
-        past_key_values: a cache to go on from. The prompt may have all its tokens or only those that the
-            cache has not; the cache is changed in place.
+        past_key_values: a cache to go on from, changed in place. The prompt may have all its tokens or only
+            those that the cache has not: it is taken for the latter where it is shorter than the cache, or
+            `attention_mask` is as long as both.
         logits_processor: functions from (ids, scores) to scores; they run before those of sampling.
         stopping_criteria: functions from (ids, scores of the steps so far) to bool, one a row or one for all.
         streamer: is told of the prompt and of each step; greedy search and sampling only. One with a true
@@ -131,12 +132,18 @@ def stream_tokens(
     Yields:
         int64 of shape (rows,) for each step; (1, n) with speculation.
     """
+    return _streaming_call(model, inputs, generation_config, arguments).steps()
+
+
+def _streaming_call(
+    model: Any, inputs: Ids | None, generation_config: GenerationConfig | None, arguments: dict[str, Any]
+) -> _Call:
     arguments.pop("token_type_ids", None)
     named = {name: arguments.pop(name) for name in _NAMED if name in arguments}
     call = _Call(model, inputs, generation_config, settings=arguments, **named)
     if call.config.num_beams > 1:
         raise GenerationConfigError("streaming does not go with `num_beams` above 1")
-    return call.steps()
+    return call
 
 
 def stream(
@@ -155,16 +162,15 @@ def stream(
     Raises:
         ValueError: there is more than one row.
     """
-    prompt = inputs if inputs is not None else arguments.get("input_ids")
-    prefill: list[int] = []
-    if prompt is not None:
-        rows = torch.as_tensor(prompt)
-        if rows.dim() > 1 and rows.shape[0] > 1:
-            raise ValueError(f"a stream of text takes one prompt, got {rows.shape[0]}")
-        prefill = rows.reshape(-1).tolist()
-    tokens = stream_tokens(model, inputs, generation_config, tokenizer=tokenizer, **arguments)
-    decoder = text_decoder(tokenizer, skip_special_tokens=skip_special_tokens, prefill=prefill)
-    return _texts(tokens, decoder)
+    arguments["tokenizer"] = tokenizer
+    call = _streaming_call(model, inputs, generation_config, arguments)
+    rows = call.state.rows * call.config.num_return_sequences
+    if rows > 1:
+        raise ValueError(f"a stream of text takes one prompt and gives one text, got {rows}")
+    decoder = text_decoder(
+        tokenizer, skip_special_tokens=skip_special_tokens, prefill=call.state.text[0].tolist()
+    )
+    return _texts(call.steps(), decoder)
 
 
 def _texts(tokens: Iterator[Tensor], decoder: Any) -> Iterator[str]:
@@ -227,20 +233,27 @@ class _Call:
         if compile and config.cache_implementation is None:
             config.cache_implementation = "static"
         self.assistant = assistant_model
-        _check_strategy(config, assistant_model, compile)
+        _check_strategy(model, config, assistant_model, compile)
+        if isinstance(past_key_values, (tuple, list)):
+            past_key_values = cache_for(model, config, past_key_values, 0, 0)
         past = cached_length(past_key_values)
         prompt = Prompt.of(
             model, config, input_ids if inputs is None else inputs, attention_mask, inputs_embeds, past
         )
         self.has_ids = prompt.has_ids
+        if assistant_model is not None and not prompt.has_ids:
+            raise ValueError("`assistant_model` needs `input_ids`: it has other embeddings")
         ids, mask = prompt.ids, prompt.mask
         rows, given = ids.shape
-        # A prompt that is no longer than the cache has only the new tokens.
-        unseen = past if given <= past else 0
+        # A prompt shorter than the cache has only the new tokens; so has one whose mask counts both.
+        counts_both = attention_mask is not None and attention_mask.shape[-1] == given + past
+        unseen = past if given < past or counts_both else 0
         begin = given + unseen
-        length = text_length(model, config, begin)
-        if config.max_length is not None and config.max_new_tokens is None and unseen:
-            length += unseen
+        if begin == past and past:
+            # Its last token runs again, since its logits are not kept.
+            past_key_values.crop(-1)
+            past -= 1
+        length = text_length(model, config, given, unseen)
         buffer = torch.zeros((rows, length), dtype=torch.int64, device=ids.device)
         buffer[:, unseen:begin] = ids
         full_mask = None
@@ -357,7 +370,7 @@ def _config(
     return config
 
 
-def _check_strategy(config: GenerationConfig, assistant: Any, compile: bool) -> None:
+def _check_strategy(model: Any, config: GenerationConfig, assistant: Any, compile: bool) -> None:
     def contradiction(text: str) -> GenerationConfigError:
         return GenerationConfigError(f"contradictory generation arguments: {text}")
 
@@ -372,6 +385,8 @@ def _check_strategy(config: GenerationConfig, assistant: Any, compile: bool) -> 
     if speculates:
         if not config.use_cache:
             raise contradiction("speculative decoding needs `use_cache=True`")
+        if any(getattr(m.config, "sliding_window", None) for m in (model, assistant) if m is not None):
+            raise contradiction("speculative decoding does not go with a sliding window: it cannot go back")
         if config.cache_implementation == "static":
             raise contradiction("speculative decoding needs a cache that can be cropped, not a static one")
     if compile:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -324,7 +325,7 @@ _COUNTS = {
 }
 _RANGES = {
     "max_time": (0.0, float("inf"), "seconds, at least 0"),
-    "temperature": (0.0, float("inf"), "a number of at least 0"),
+    "temperature": (0.0, sys.float_info.max, "a finite number of at least 0"),
     "top_p": (0.0, 1.0, "a number from 0 to 1"),
     "min_p": (0.0, 1.0, "a number from 0 to 1"),
     "typical_p": (0.0, 1.0, "a number above 0, at most 1"),

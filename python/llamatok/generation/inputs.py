@@ -133,20 +133,23 @@ def _mask(
     return (mask != 0).long()
 
 
-def text_length(model: Any, config: GenerationConfig, prompt_length: int) -> int:
-    """The greatest length of a text, prompt included.
+def text_length(model: Any, config: GenerationConfig, given: int, unseen: int = 0) -> int:
+    """The greatest length of a text, after `given` tokens of a prompt and `unseen` ones of a cache.
+
+    `max_length` counts the prompt as given.
 
     Raises:
         ValueError: the prompt alone is longer than `max_length`, or than the model's context.
     """
     context = getattr(model.config, "max_position_embeddings", None)
+    prompt_length = given + unseen
     if config.max_new_tokens is not None:
         length = prompt_length + config.max_new_tokens
     elif config.max_length is not None:
-        length = config.max_length
+        length = unseen + config.max_length
         if length <= prompt_length:
             raise GenerationConfigError(
-                f"`max_length` ({length}) leaves no room after a prompt of {prompt_length} tokens:"
+                f"`max_length` ({config.max_length}) leaves no room after a prompt of {given} tokens:"
                 " raise it, or give `max_new_tokens`"
             )
     else:

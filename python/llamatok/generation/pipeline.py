@@ -138,21 +138,20 @@ class TextGenerationPipeline:
         single = isinstance(text_inputs, str) or _is_chat(text_inputs)
         prompts: list[Any] = [text_inputs] if single else list(text_inputs)
 
+        def goes_on(prompt: Any) -> bool:
+            by_role: bool = prompt[-1]["role"] == "assistant"
+            return by_role if continue_final_message is None else continue_final_message
+
         def encoded(prompt: Any) -> list[int]:
             if not _is_chat(prompt):
                 ids: list[int] = self.tokenizer(prompt, add_special_tokens=add_special_tokens)["input_ids"]
                 return ids
-            goes_on = (
-                prompt[-1]["role"] == "assistant"
-                if continue_final_message is None
-                else continue_final_message
-            )
             found = self.tokenizer.apply_chat_template(
                 list(prompt),
                 tools=tools,
                 documents=documents,
-                add_generation_prompt=not goes_on,
-                continue_final_message=goes_on,
+                add_generation_prompt=not goes_on(prompt),
+                continue_final_message=goes_on(prompt),
                 tokenize=True,
                 return_dict=True,
             )
@@ -177,7 +176,13 @@ class TextGenerationPipeline:
                 results.append(
                     [
                         self._result(
-                            prompt, prompt_ids, out, full, return_tensors, clean_up_tokenization_spaces
+                            prompt,
+                            prompt_ids,
+                            out,
+                            full,
+                            return_tensors,
+                            clean_up_tokenization_spaces,
+                            _is_chat(prompt) and goes_on(prompt),
                         )
                         for out in row
                     ]
@@ -209,6 +214,7 @@ class TextGenerationPipeline:
         full: bool,
         tensors: bool,
         clean: bool | None,
+        goes_on: bool,
     ) -> dict[str, Any]:
         ids = new.tolist()
         if tensors:
@@ -224,7 +230,7 @@ class TextGenerationPipeline:
         if not full:
             return {"generated_text": added}
         messages = [dict(message) for message in prompt]
-        if messages[-1]["role"] == "assistant":
+        if goes_on:
             messages[-1]["content"] += added
         else:
             messages.append({"role": "assistant", "content": added})

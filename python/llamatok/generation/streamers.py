@@ -63,6 +63,8 @@ class TextStreamer:
         """Takes the prompt's ids first, then those of each step."""
         if value.dim() > 1 and value.shape[0] > 1:
             raise ValueError(f"a text streamer takes one row, got {value.shape[0]}")
+        if value.dim() == 1 and len(value) > 1 and not self._prompt_next:
+            raise ValueError(f"a text streamer takes one row, got {len(value)}")
         ids = value.reshape(-1).tolist()
         if self._prompt_next:
             self._prompt_next = False

@@ -167,7 +167,7 @@ def _check_class(kind: type) -> None:
 class _Engine:
     """A pipeline, and what of the tokenizer's backend it was made from."""
 
-    __slots__ = ("added", "backend", "components", "limit", "pipeline", "touched")
+    __slots__ = ("added", "backend", "components", "limit", "pipeline", "shows_normalized", "touched")
 
     def __init__(self, backend: Any, pipeline: Pipeline | None) -> None:
         self.backend = backend
@@ -193,6 +193,8 @@ class _Engine:
 
     def _note_added_tokens(self) -> None:
         self.added = _added_tokens(self.backend)
+        # tokenizers 0.23 shows such tokens as the normalizer leaves them, the engine as they were given.
+        self.shows_normalized = self.backend.normalizer is not None and any(t[5] for t in self.added)
         # The id that the next added token gets, by `AddedVocabulary::add_tokens` of tokenizers 0.23.
         self.limit = max(
             self.backend.get_vocab_size(with_added_tokens=False), *(t[0] + 1 for t in self.added), 0
@@ -298,7 +300,7 @@ class _Accelerated:
         if clean_up is None:
             clean_up = self.clean_up_tokenization_spaces  # type: ignore[attr-defined]
         pipeline = None if clean_up else self._llamatok_pipeline()
-        if pipeline is not None and isinstance(token_ids, list):
+        if pipeline is not None and isinstance(token_ids, list) and not _engines[self].shows_normalized:
             try:
                 return pipeline.decode(token_ids, skip_special_tokens=skip_special_tokens)
             except (TypeError, ValueError, OverflowError, IndexError):

@@ -261,7 +261,7 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         for id, content, *flags in loaded.added_tokens:
             self._enter(id, AddedToken(content, *flags))
         configured = [
-            (int(id), token if isinstance(token, AddedToken) else _added_token(token))
+            (int(id), AddedToken.of(token) if isinstance(token, AddedToken) else _added_token(token))
             for id, token in sorted(decoder.items(), key=lambda item: int(item[0]))
         ]
         if self._slow():
@@ -452,6 +452,16 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         return trained
 
     # Copies
+
+    def __copy__(self) -> LlamaTokenizer:
+        made = type(self).__new__(type(self))
+        # What a tokenizer changes about itself is its own; the compiled parts are immutable.
+        own = {
+            name: value.copy() if isinstance(value, (dict, list, set)) else value
+            for name, value in self.__dict__.items()
+        }
+        made.__dict__.update(own)
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         state = {**self.__dict__, "_pipeline": None, "_prefixless": None}

@@ -171,6 +171,18 @@ class SpecialTokens:
             return None if named[name[:-3]] is None else self._id_of(str(named[name[:-3]]))
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Names of `_set_model_specific` are no attributes, and must not become some.
+        named = self.__dict__.get("_named_tokens", {})
+        if not hasattr(type(self), name):
+            if name in named:
+                self._set_named(name, value)
+                return
+            if name.endswith("_id") and name[:-3] in named:
+                self._set_named(name[:-3], None if value is None else self._token_of(value))
+                return
+        super().__setattr__(name, value)
+
     @property
     def special_tokens_map(self) -> dict[str, Any]:
         """The special tokens that are set, by name, as str."""
@@ -284,6 +296,11 @@ class SpecialTokens:
             return 0
         if isinstance(new_tokens, (str, AddedTokenLike)):
             new_tokens = [new_tokens]
+        new_tokens = list(new_tokens)
+        for token in new_tokens:
+            # Before anything is added, so that all of them are or none.
+            if not isinstance(token, (str, AddedTokenLike)):
+                raise TypeError(f"a token must be a str or an AddedToken, not {token!r}")
         add = self._add_slow if self._slow() else self._add_fast
         added = add(new_tokens, special_tokens)
         self._pipeline = None
@@ -362,7 +379,7 @@ class SpecialTokens:
     @property
     def added_tokens_decoder(self) -> dict[int, AddedToken]:
         """The added tokens by id."""
-        return dict(sorted(self._added_tokens_decoder.items()))
+        return {id: AddedToken.of(token) for id, token in sorted(self._added_tokens_decoder.items())}
 
     @property
     def added_tokens_encoder(self) -> dict[str, int]:
