@@ -120,41 +120,6 @@ class Terminal:
         os.close(self._controller)
 
 
-def test_a_terminal_conversation_with_an_interrupt(tmp_path: Path) -> None:
-    path = tmp_path / "talk.json"
-    terminal = Terminal("--max-new-tokens", "3000", "--temperature", "1.5", "--seed", "3")
-    try:
-        terminal.wait_for("> ")
-        terminal.send("Tell me a very long story\n")
-        # Text comes before the answer is complete.
-        begin = len(terminal.seen)
-        terminal.wait_for("story\r\n", begin)
-        after = len(terminal.seen)
-        end = time.monotonic() + 120
-        while len(terminal.seen) <= after + 40 and time.monotonic() < end:
-            terminal.wait_for("", after)
-            if select.select([terminal._controller], [], [], 0.2)[0]:
-                terminal.seen += os.read(terminal._controller, 4096).decode(errors="replace")
-        terminal.send("\x03")
-        terminal.wait_for("(interrupted)", after)
-        before = len(terminal.seen)
-        terminal.send(f"/save {path}\n")
-        terminal.wait_for("saved to", before)
-        before = len(terminal.seen)
-        terminal.send("/history\n")
-        terminal.wait_for("user: Tell me a very long story", before)
-        before = len(terminal.seen)
-        terminal.send("/nonsense\n")
-        terminal.wait_for("there is no command", before)
-        terminal.send("\x04")
-        assert terminal.process.wait(60) == 0
-    finally:
-        terminal.close()
-    messages = json.loads(path.read_text())["messages"]
-    assert [m["role"] for m in messages] == ["user", "assistant"]
-    assert messages[1]["content"]
-
-
 def test_ctrl_c_at_the_prompt_does_not_leave() -> None:
     terminal = Terminal("--max-new-tokens", "3")
     try:
