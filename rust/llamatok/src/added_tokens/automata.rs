@@ -183,14 +183,17 @@ impl Splitter {
             if token.rstrip {
                 end = text.len() - text[end..].trim_start().len();
             }
-            if start >= end {
+            if start > end || (start == end && start <= done) {
                 // The token before has taken all of its text. (The library panics where it has taken more.)
                 continue;
             }
             if done < start {
                 visit((done..start, None))?;
             }
-            visit((start..end, Some(token.id)))?;
+            // A token of which the normalizer leaves nothing parts the text and is not there itself.
+            if start < end {
+                visit((start..end, Some(token.id)))?;
+            }
             done = end;
         }
         if done < text.len() || text.is_empty() {
