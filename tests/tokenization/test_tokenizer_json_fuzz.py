@@ -174,7 +174,7 @@ def test_truncation(
 
     if expected is None:
         if stride < room:
-            with pytest.raises(ValueError, match="truncation"):
+            with pytest.raises(ValueError, match="truncation|stride"):
                 call()
         else:
             # They refuse such a stride even where nothing has to be cut off, or panic; we may not.
@@ -247,3 +247,49 @@ def test_saving(case: tuple[TokenizerFile, list[str]]) -> None:
         decoded = outcome(lambda ids=row["ids"]: theirs.decode(ids, skip_special_tokens=False))
         assert decoded == outcome(lambda ids=row["ids"]: read.decode(ids, skip_special_tokens=False))
     assert again.to_json() == written
+
+
+SPELLED = {"a": 0, "b": 1} | {f"<0x{byte:02X}>": byte + 2 for byte in range(256)}
+SPACES = {
+    "type": "Sequence",
+    "normalizers": [
+        {"type": "Prepend", "prepend": "▁"},
+        {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+    ],
+}
+STRIP = {"type": "Strip", "strip_left": False, "strip_right": True}
+SPACE_TOKEN = {
+    "id": 258,
+    "content": " ",
+    "single_word": False,
+    "lstrip": False,
+    "rstrip": False,
+    "normalized": True,
+    "special": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "added"),
+    [(SPACES, []), (STRIP, [SPACE_TOKEN]), (STRIP, [SPACE_TOKEN | {"rstrip": True, "lstrip": True}])],
+    ids=["no-space-symbol", "empty-token", "empty-token-that-strips"],
+)
+def test_found_by_chance_before(normalizer: dict[str, Any], added: list[dict[str, Any]]) -> None:
+    """`▁` spelled in bytes, and a token that the normalizer leaves nothing of."""
+    model = {"type": "BPE", "byte_fallback": True, "vocab": SPELLED, "merges": []}
+    file = TokenizerFile(
+        {
+            "version": "1.0",
+            "added_tokens": added,
+            "normalizer": normalizer,
+            "pre_tokenizer": None,
+            "post_processor": None,
+            "decoder": None,
+            "model": model,
+        }
+    )
+    theirs, ours = both(file)
+    for text in ["a", "ab", "a b", "  a", "a  b  b", "é▁ a", "日 本", ""]:
+        expected = outcome(lambda text=text: [of_theirs(theirs.encode(text))])
+        if expected is not None:
+            assert_same(of_ours(ours.encode_batch([text], offsets=True)), expected, text)

@@ -25,6 +25,9 @@ struct Automaton {
     matcher: Matcher,
     /// The number of each string's token.
     numbers: Vec<u32>,
+    /// The number of the first token of which the normalizer leaves nothing: it is found between any two
+    /// characters where no other token begins.
+    empty: Option<u32>,
 }
 
 /// A part of a text: text in between, or a token.
@@ -40,32 +43,31 @@ impl Splitter {
             let all = (0..).zip(tokens.tokens()).filter(|(_, token)| token.normalized == normalized);
             // Of tokens that become equal the first one counts, special ones before others.
             let (special, ordinary): (Vec<_>, Vec<_>) = all.partition(|(_, token)| token.special);
-            let sought = |(number, token): (u32, &AddedToken)| (number, normalize(&token.content));
-            let all = special.into_iter().chain(ordinary).map(sought);
-            let (numbers, contents): (Vec<u32>, Vec<String>) =
-                all.filter(|(_, content)| !content.is_empty()).unzip();
+            let (empty, sought): (Vec<_>, Vec<_>) = special
+                .into_iter()
+                .chain(ordinary)
+                .map(|(number, token)| (number, normalize(&token.content)))
+                .partition(|(_, content)| content.is_empty());
+            let (numbers, contents): (Vec<u32>, Vec<String>) = sought.into_iter().unzip();
+            let empty = empty.first().map(|&(number, _)| number);
             let matcher = Matcher::new(contents.iter().map(String::as_str)).ok_or_else(|| {
                 Error::unsupported("added_tokens", "the added tokens are too many or too long")
             })?;
-            Ok(Automaton { matcher, numbers })
+            Ok(Automaton { matcher, numbers, empty })
         };
         let takes_space = |token: &AddedToken| token.normalized && (token.lstrip || token.rstrip);
-        let spaced = if tokens.tokens().iter().any(takes_space) {
+        let normalized = automaton(true, &normalize)?;
+        let spaced = if normalized.empty.is_some() || tokens.tokens().iter().any(takes_space) {
             None
         } else {
             Some(automaton(true, &|content| normalize(content).replace(SPACE_SYMBOL, " "))?)
         };
-        Ok(Self {
-            raw: automaton(false, &str::to_owned)?,
-            normalized: automaton(true, &normalize)?,
-            spaced,
-            tokens,
-        })
+        Ok(Self { raw: automaton(false, &str::to_owned)?, normalized, spaced, tokens })
     }
 
     /// Whether any token is sought in normalized text.
     pub(crate) fn seeks_normalized(&self) -> bool {
-        !self.normalized.numbers.is_empty()
+        !self.normalized.numbers.is_empty() || self.normalized.empty.is_some()
     }
 
     /// Hands the parts of raw `text` to `visit`. With `split_special`, special tokens are text.
@@ -97,7 +99,7 @@ impl Splitter {
     /// As [`split_normalized`](Self::split_normalized) of `text` with `▁` for each space and, if `prefix` says
     /// so, one in front, without making that: hands each part to `visit`, and whether the one in front is
     /// part of it. Returns `false`, and does nothing, where this does not serve: where `text` holds `▁`, or a
-    /// token takes whitespace.
+    /// token takes whitespace or is empty once normalized.
     ///
     /// *Proof.* Without `▁` in `text` a place that holds a space there holds `▁` in what would be made, and
     /// the other way round; so it comes to the same to make both spaces, in the text and in the sought. What
@@ -121,18 +123,18 @@ impl Splitter {
         if prefix {
             let head = text.as_bytes().iter().take(automaton.matcher.longest());
             let head: Vec<u8> = std::iter::once(b' ').chain(head.copied()).collect();
-            if let Some((len, found)) = automaton.matcher.longest_prefix(&head) {
+            if let Some((len, found)) = automaton.longest_prefix(&head) {
                 from = len - 1;
-                if let Some(token) = self.counts(automaton, found, "", &text[from..], split_special) {
+                if let Some(token) = self.counts(found, "", &text[from..], split_special) {
                     visit((0..from, Some(token.id)), true)?;
                     (done, with_prefix) = (from, false);
                 }
             }
         }
-        while let Some((range, found)) = automaton.matcher.find(text.as_bytes(), from) {
+        while let Some((range, found)) = automaton.find(text, from) {
             from = range.end;
             let (before, after) = (&text[..range.start], &text[range.end..]);
-            let Some(token) = self.counts(automaton, found, before, after, split_special) else { continue };
+            let Some(token) = self.counts(found, before, after, split_special) else { continue };
             if done < range.start || with_prefix {
                 visit((done..range.start, None), with_prefix)?;
             }
@@ -146,15 +148,8 @@ impl Splitter {
     }
 
     /// The token that was found, if it counts there.
-    fn counts(
-        &self,
-        automaton: &Automaton,
-        found: u32,
-        before: &str,
-        after: &str,
-        split_special: bool,
-    ) -> Option<&AddedToken> {
-        let token = &self.tokens.tokens()[automaton.numbers[found as usize] as usize];
+    fn counts(&self, found: u32, before: &str, after: &str, split_special: bool) -> Option<&AddedToken> {
+        let token = &self.tokens.tokens()[found as usize];
         let is_within =
             || before.chars().next_back().is_some_and(is_word) || after.chars().next().is_some_and(is_word);
         let is_text = (split_special && token.special) || (token.single_word && is_within());
@@ -170,21 +165,18 @@ impl Splitter {
         mut visit: impl FnMut(Part) -> Result<()>,
     ) -> Result<()> {
         let mut done = 0;
-        let mut from = 0;
-        while let Some((Range { mut start, mut end }, found)) = automaton.matcher.find(text.as_bytes(), from)
-        {
-            // What lies within a match is not searched again, even where the match does not count.
-            from = end;
+        // What lies within a match is not searched again, even where the match does not count.
+        for (Range { mut start, mut end }, found) in automaton.matches(text) {
             let (before, after) = (&text[..start], &text[end..]);
-            let Some(token) = self.counts(automaton, found, before, after, split_special) else { continue };
+            let Some(token) = self.counts(found, before, after, split_special) else { continue };
             if token.lstrip {
                 start = text[..start].trim_end().len().max(done);
             }
             if token.rstrip {
                 end = text.len() - text[end..].trim_start().len();
             }
-            if start > end || (start == end && start <= done) {
-                // The token before has taken all of its text. (The library panics where it has taken more.)
+            if start > end {
+                // The token before has taken more than its text. (The library panics here.)
                 continue;
             }
             if done < start {
@@ -200,6 +192,48 @@ impl Splitter {
             visit((done..text.len(), None))?;
         }
         Ok(())
+    }
+}
+
+impl Automaton {
+    /// The first of the longest matches at or behind `from` of tokens that are not empty, and its token's
+    /// number.
+    fn find(&self, text: &str, from: usize) -> Option<(Range<usize>, u32)> {
+        let (range, found) = self.matcher.find(text.as_bytes(), from)?;
+        Some((range, self.numbers[found as usize]))
+    }
+
+    /// The length of the longest of the tokens with which `bytes` begin, and its number.
+    fn longest_prefix(&self, bytes: &[u8]) -> Option<(usize, u32)> {
+        let (len, found) = self.matcher.longest_prefix(bytes)?;
+        Some((len, self.numbers[found as usize]))
+    }
+
+    /// All matches from left to right, the longest at each place, none within another. The empty token is
+    /// found wherever nothing longer begins, but not where the match before ends (`find_iter` of the
+    /// library's automaton).
+    fn matches<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (Range<usize>, u32)> + 'a {
+        let mut from = 0;
+        let mut last_end = None;
+        let mut ahead = self.find(text, 0);
+        std::iter::from_fn(move || {
+            if ahead.as_ref().is_some_and(|(range, _)| range.start < from) {
+                ahead = self.find(text, from);
+            }
+            let nothing = self.empty.and_then(|number| {
+                let width = text[from..].chars().next().map(char::len_utf8);
+                let place = if last_end == Some(from) { from + width? } else { from };
+                Some((place..place, number))
+            });
+            let next = match (ahead.clone(), nothing) {
+                (Some(longer), Some(nothing)) if nothing.0.start < longer.0.start => nothing,
+                (Some(longer), _) => longer,
+                (None, nothing) => nothing?,
+            };
+            from = next.0.end;
+            last_end = Some(from);
+            Some(next)
+        })
     }
 }
 
@@ -245,6 +279,30 @@ mod tests {
         assert_eq!(raw(vec![word], "ba a.é"), [("ba ", None), ("a", Some(1)), (".é", None)]);
         let strips = AddedToken { lstrip: true, rstrip: true, ..token(1, "x", false) };
         assert_eq!(raw(vec![strips], "a x \nb"), [("a", None), (" x \n", Some(1)), ("b", None)]);
+    }
+
+    #[test]
+    fn a_token_of_which_nothing_is_left_parts_the_text() {
+        let split = |tokens: Vec<AddedToken>, text: &'static str| {
+            let splitter = Splitter::new(Arc::new(AddedTokens::new(tokens)), |content: &str| {
+                content.trim_end().to_owned()
+            });
+            let mut parts = Vec::new();
+            let visit = |(range, id): Part| {
+                parts.push((&text[range], id));
+                Ok(())
+            };
+            splitter.unwrap().split_normalized(text, false, visit).unwrap();
+            parts
+        };
+        assert_eq!(split(vec![token(1, " ", true)], "aé"), [("a", None), ("é", None)]);
+        assert_eq!(split(vec![token(1, " ", true)], ""), [("", None)]);
+        let with_longer = vec![token(1, " ", true), token(2, "bc", true)];
+        assert_eq!(split(with_longer, "abcde"), [("a", None), ("bc", Some(2)), ("d", None), ("e", None)]);
+        let strips = AddedToken { rstrip: true, ..token(1, " ", true) };
+        assert_eq!(split(vec![strips], "a b"), [("a", None), (" ", Some(1)), ("b", None)]);
+        let single = AddedToken { single_word: true, ..token(1, " ", true) };
+        assert_eq!(split(vec![single], "ab .,"), [("ab ", None), (".", None), (",", None)]);
     }
 
     #[test]

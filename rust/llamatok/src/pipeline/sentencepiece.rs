@@ -161,7 +161,9 @@ impl Encoder<'_> {
             let word = place.next_word();
             let engine = self.tokenizer.engine();
             let model = self.tokenizer.model();
-            let is_plain = engine.normalizer().is_identity() && model.vocabulary.byte_ids().is_some();
+            let is_plain = engine.normalizer().is_identity()
+                && model.vocabulary.byte_ids().is_some()
+                && model.vocabulary.mergeable_id(SPACE_SYMBOL).is_some();
             if let ([range], true) = (ranges, is_plain) {
                 let first = place.char_at(text, range.start);
                 units.push_plain_spans(&out.ids[start..], chunk, first, prefix, &mut details.spans);

@@ -91,9 +91,11 @@ impl Units {
         }
     }
 
-    /// The tokens of a `tokenizer.json`, if unknown characters always become bytes.
+    /// The tokens of a `tokenizer.json`, if unknown characters always become bytes, and `▁`, of which the
+    /// original text may have a space or nothing, never does.
     pub(super) fn of_model(model: &BpeModel) -> Option<Self> {
         let bytes = model.byte_ids()?;
+        model.token_to_id(SPACE_SYMBOL)?;
         let mut units = vec![Unit::Unknown; model.id_limit()];
         for (token, id) in model.iter() {
             units[id as usize] = Unit::Chars(token.chars().count() as u32);
@@ -111,7 +113,7 @@ impl Units {
     /// Appends the range of each of `ids`, which are those of `chunk`, with `▁` in front of it if `prefix`
     /// says so; spaces, but nothing else, may have been replaced, one by one. The chunk's first character
     /// is number `first` of the text. The prefix has the range of that one. Only where no id stands for an
-    /// unknown character.
+    /// unknown character, and none for a byte of `▁`, which the chunk has as one byte or not at all.
     pub(super) fn push_plain_spans(
         &self,
         ids: &[TokenId],
