@@ -1,5 +1,6 @@
 //! Which characters of a text its tokens stand for, found by walking along the two.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::columns::Details;
@@ -96,6 +97,12 @@ impl Units {
     pub(super) fn of_model(model: &BpeModel) -> Option<Self> {
         let bytes = model.byte_ids()?;
         model.token_to_id(SPACE_SYMBOL)?;
+        let is_byte: HashSet<TokenId> = bytes.iter().copied().collect();
+        let joins_bytes = |(left, right, _): &_| is_byte.contains(left) || is_byte.contains(right);
+        if model.merges.iter().any(joins_bytes) {
+            // A token may then be several bytes, of characters that its spelling does not count.
+            return None;
+        }
         let mut units = vec![Unit::Unknown; model.id_limit()];
         for (token, id) in model.iter() {
             units[id as usize] = Unit::Chars(token.chars().count() as u32);
