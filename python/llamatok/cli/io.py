@@ -15,17 +15,13 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO
 
+from llamatok._frames import LARGEST_ZSTD_WINDOW, Frame, Frames
 from llamatok.cli.errors import CommandError, InputError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 STANDARD_INPUT = "-"
 READ_SIZE = 1 << 20
-#: Small, since a few bytes may stand for many.
-COMPRESSED_READ_SIZE = 1 << 16
 
 #: A batch ends with the document that reaches either bound, so that memory does not grow with the input.
 BATCH_BYTES = 8 << 20
@@ -203,58 +199,22 @@ def _zstd(path: str, stored: IO[bytes]) -> _Decompressed:
             f"`{path}`: reading .zst files needs the package zstandard",
             "pip install 'llamatok[corpus]'",
         ) from None
-    # Frames of `zstd --long=31` included.
-    zstd = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    zstd = zstandard.ZstdDecompressor(max_window_size=LARGEST_ZSTD_WINDOW)
     return _Decompressed(path, stored, zstd.decompressobj, zstandard.ZstdError)
 
 
-class _Frame(Protocol):
-    """What zlib's and zstandard's decompressors of one frame have in common."""
-
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-class _Decompressed(io.RawIOBase):
-    """Decompresses frames one after the other, and notices one that is cut short."""
+class _Decompressed(Frames):
+    """As its base, but errors name the file."""
 
     def __init__(
-        self, path: str, stored: IO[bytes], new_frame: Callable[[], _Frame], fault: type[Exception]
+        self, path: str, stored: IO[bytes], new_frame: Callable[[], Frame], fault: type[Exception]
     ) -> None:
+        super().__init__(stored, new_frame, fault)
         self._path = path
-        self._stored = stored
-        self._new_frame = new_frame
-        self._fault = fault
-        self._frame: _Frame | None = None
-        self._ready = memoryview(b"")
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        target = memoryview(buffer).cast("B")
-        while not self._ready:
-            data = b""
-            if self._frame is not None and self._frame.eof:
-                data = self._frame.unused_data
-                self._frame = None
-            data = data or self._stored.read(COMPRESSED_READ_SIZE)
-            if not data:
-                if self._frame is not None:
-                    raise InputError(f"`{self._path}`: the compressed data is cut short")
-                return 0
-            self._frame = self._frame or self._new_frame()
-            try:
-                self._ready = memoryview(self._frame.decompress(data))
-            except self._fault as error:
-                raise InputError(f"`{self._path}`: the compressed data is damaged: {error}") from None
-        size = min(len(target), len(self._ready))
-        target[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
+    def fail(self, error: Exception | None) -> Exception:
+        what = "cut short" if error is None else f"damaged: {error}"
+        return InputError(f"`{self._path}`: the compressed data is {what}")
 
 
 @contextlib.contextmanager

@@ -6,11 +6,11 @@ import sys
 import time
 from types import TracebackType
 
+from llamatok._terminal import StatusLine, bar
 from llamatok.cli.io import Inputs
 
 SHOW_AFTER = 1.0
 REDRAW_AFTER = 0.1
-BAR_WIDTH = 24
 
 
 class Progress:
@@ -18,10 +18,9 @@ class Progress:
 
     def __init__(self, inputs: Inputs, writes_to_terminal: bool) -> None:
         self._inputs = inputs
-        self._enabled = sys.stderr.isatty() and not writes_to_terminal
+        enabled = sys.stderr.isatty() and not writes_to_terminal
+        self._status = StatusLine(enabled, SHOW_AFTER, REDRAW_AFTER)
         self._started = time.monotonic()
-        self._next = self._started + SHOW_AFTER
-        self._drawn = False
         self.documents = 0
         self.size = 0
 
@@ -31,31 +30,21 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            if error is None:
-                sys.stderr.write(self._line() + "\n")
-            sys.stderr.flush()
+        self._status.end(self._line() if error is None else None)
 
     def add(self, documents: int, size: int) -> None:
         """Counts work that is done."""
         self.documents += documents
         self.size += size
-        now = time.monotonic()
-        if self._enabled and now >= self._next:
-            self._next = now + REDRAW_AFTER
-            self._drawn = True
-            sys.stderr.write(f"\r\x1b[K{self._line()}")
-            sys.stderr.flush()
+        if self._status.is_due():
+            self._status.draw(self._line())
 
     def _line(self) -> str:
         seconds = max(time.monotonic() - self._started, 1e-9)
         megabytes = self.size / 1e6
         line = f"{self.documents:,} documents  {megabytes:,.1f} MB  {megabytes / seconds:,.1f} MB/s"
         if self._inputs.total:
-            share = min(self._inputs.done / self._inputs.total, 1.0)
-            filled = round(share * BAR_WIDTH)
-            line = f"[{'#' * filled}{'-' * (BAR_WIDTH - filled)}] {share:4.0%}  {line}"
+            line = f"{bar(self._inputs.done / self._inputs.total)}  {line}"
         return line
 
 

@@ -7,14 +7,12 @@ zstandard's.
 
 from __future__ import annotations
 
-import io
 import lzma
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from llamatok._frames import LARGEST_ZSTD_WINDOW, Frames
 
 __all__ = ["DECOMPRESSION_ERRORS", "SUFFIXES", "compression_of", "decompressed"]
 
@@ -26,7 +24,6 @@ DECOMPRESSION_ERRORS = (lzma.LZMAError, EOFError, pa.ArrowInvalid, OSError)
 
 #: The largest window of Arrow's decompressor (ZSTD_WINDOWLOG_LIMIT_DEFAULT of zstd's library).
 ARROW_ZSTD_WINDOW = 1 << 27
-LARGEST_ZSTD_WINDOW = 1 << 31
 
 
 def compression_of(name: str) -> tuple[str, str | None]:
@@ -44,7 +41,7 @@ def decompressed(stored: BinaryIO, compression: str | None) -> Any:
     if compression == "xz":
         return lzma.open(stored, "rb")
     if compression == "zstd" and _has_large_window(stored):
-        return _LongWindow(stored)
+        return _long_window(stored)
     return pa.CompressedInputStream(pa.PythonFile(stored, mode="r"), compression)
 
 
@@ -59,38 +56,8 @@ def _has_large_window(stored: BinaryIO) -> bool:
         return False
 
 
-class _LongWindow(io.RawIOBase):
-    """Zstandard frames of any window, one after the other."""
+def _long_window(stored: BinaryIO) -> Frames:
+    import zstandard
 
-    def __init__(self, stored: BinaryIO) -> None:
-        import zstandard
-
-        self._stored = stored
-        self._zstd = zstandard.ZstdDecompressor(max_window_size=LARGEST_ZSTD_WINDOW)
-        self._error: type[Exception] = zstandard.ZstdError
-        self._frame: Any = None
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        target = memoryview(buffer).cast("B")
-        while not self._ready:
-            data = b""
-            if self._frame is not None and self._frame.eof:
-                data, self._frame = self._frame.unused_data, None
-            data = data or self._stored.read(1 << 16)
-            if not data:
-                if self._frame is not None:
-                    raise EOFError("Truncated compressed stream")
-                return 0
-            self._frame = self._frame or self._zstd.decompressobj()
-            try:
-                self._ready = memoryview(self._frame.decompress(data))
-            except self._error as error:
-                raise OSError(str(error)) from None
-        size = min(len(target), len(self._ready))
-        target[:size] = self._ready[:size]
-        self._ready = self._ready[size:]
-        return size
+    zstd = zstandard.ZstdDecompressor(max_window_size=LARGEST_ZSTD_WINDOW)
+    return Frames(stored, zstd.decompressobj, zstandard.ZstdError)
