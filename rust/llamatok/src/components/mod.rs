@@ -7,6 +7,7 @@ mod aligned;
 mod bpe_model;
 mod decoder;
 mod encoder;
+pub(crate) mod growth;
 mod normalizer;
 mod pattern;
 mod post_processor;

@@ -44,6 +44,11 @@ impl Precompiled {
         &self.charsmap
     }
 
+    /// The length in bytes of the longest text that takes the place of another.
+    pub(super) fn longest_replacement(&self) -> usize {
+        self.rules.longest_replacement()
+    }
+
     /// What stands for the whole of `part`, if a rule says so.
     fn transform(&self, part: &str) -> Option<&str> {
         // A NUL ends a text there.

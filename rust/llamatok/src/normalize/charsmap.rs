@@ -10,6 +10,9 @@ use crate::{Error, Result};
 
 /// SentencePiece looks at the first 32 keys that match at a position, the shortest ones first.
 const MAX_MATCHES: usize = 32;
+/// How many bytes may take the place of a key. A map that makes more of a byte of text is no rule of writing,
+/// but a trap; SentencePiece's own have 33 at most.
+const MAX_REPLACEMENT_BYTES: usize = 4096;
 
 /// A checked character map.
 #[derive(Debug, Clone)]
@@ -38,6 +41,13 @@ impl CharsMap {
         let Ok(replacements) = std::str::from_utf8(replacements) else {
             return fault("the replacements are no UTF-8".into());
         };
+        if let Some(longest) =
+            replacements.split('\0').map(str::len).max().filter(|&len| len > MAX_REPLACEMENT_BYTES)
+        {
+            return fault(format!(
+                "a replacement of {longest} bytes; at most {MAX_REPLACEMENT_BYTES} are supported"
+            ));
+        }
         for (index, &unit) in units.iter().enumerate() {
             if !has_leaf(unit) {
                 continue;
@@ -50,6 +60,11 @@ impl CharsMap {
             }
         }
         Ok(Self { units, replacements: replacements.into() })
+    }
+
+    /// The length in bytes of the longest replacement.
+    pub(crate) fn longest_replacement(&self) -> usize {
+        self.replacements.split('\0').map(str::len).max().unwrap_or(0)
     }
 
     /// The longest key that `text` begins with: its length in bytes (at least 1) and its replacement.
@@ -140,6 +155,9 @@ mod tests {
         let leaf = 4 + 4 * (256 ^ usize::from(b'a') ^ 1);
         outside[leaf] = 200;
         assert!(CharsMap::new(&outside, "f").unwrap_err().to_string().contains("outside"));
+        let mut long = blob();
+        long.extend(vec![b'x'; MAX_REPLACEMENT_BYTES + 1]);
+        assert!(CharsMap::new(&long, "f").unwrap_err().to_string().contains("4097 bytes"));
     }
 
     proptest! {

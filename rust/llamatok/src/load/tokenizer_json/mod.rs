@@ -13,7 +13,7 @@ use document::Document;
 use json::{Json, Node};
 
 use super::{too_large, MAX_MODEL_BYTES};
-use crate::components::{BpeModel, TokenizerJson};
+use crate::components::{growth, BpeModel, TokenizerJson};
 use crate::{AddedToken, Error, Result, TokenId};
 
 pub use write::{write, write_as, Spelling};
@@ -59,14 +59,18 @@ pub fn read(data: &[u8]) -> Result<TokenizerJson> {
         Some(node) => assign_ids(parts::added_tokens(&node)?, &model)?,
         None => Vec::new(),
     };
+    let normalizer = section("normalizer")?.map(|node| parts::normalizer(&node)).transpose()?;
+    normalizer.as_ref().map_or(Ok(()), growth::check_normalizer)?;
+    let decoder = section("decoder")?.map(|node| parts::decoder(&node)).transpose()?;
+    decoder.as_ref().map_or(Ok(()), growth::check_decoder)?;
     Ok(TokenizerJson {
         truncation: section("truncation")?.map(|node| parts::truncation(&node)).transpose()?,
         padding: section("padding")?.map(|node| parts::padding(&node)).transpose()?,
         added_tokens,
-        normalizer: section("normalizer")?.map(|node| parts::normalizer(&node)).transpose()?,
+        normalizer,
         pre_tokenizer: section("pre_tokenizer")?.map(|node| parts::pre_tokenizer(&node)).transpose()?,
         post_processor: section("post_processor")?.map(|node| parts::post_processor(&node)).transpose()?,
-        decoder: section("decoder")?.map(|node| parts::decoder(&node)).transpose()?,
+        decoder,
         model,
     })
 }
