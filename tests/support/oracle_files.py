@@ -58,10 +58,14 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="oracles-")
 
 
-@functools.cache
 def saved_folder(stem: str, model: str | None = None) -> Path:
     """A folder with the files that transformers 4.57 saved: tokenizer.json, and the two beside it; with the
     `tokenizer.model` of `model` too, if one is named."""
+    return _saved_folder(stem, model)
+
+
+@functools.cache
+def _saved_folder(stem: str, model: str | None) -> Path:
     folder = Path(_folder().name, f"{stem}-{model}")
     folder.mkdir()
     if model is not None:

@@ -24,13 +24,15 @@ CASES = tokenizer_files.tokenizer_files().flatmap(
 def both(file: TokenizerFile) -> tuple[Any, Any]:
     """The tokenizers library's reader of a file, and ours."""
     theirs = tokenizers.Tokenizer.from_str(file.text)
-    # Of tokens that become equal the library takes another one in each object.
-    normalize = theirs.normalizer.normalize_str if theirs.normalizer else str
-    sought = [
-        normalize(token.content) for token in theirs.get_added_tokens_decoder().values() if token.normalized
-    ]
-    assume(len(sought) == len(set(sought)))
     return theirs, _core.Pipeline.from_tokenizer_json(file.text.encode())
+
+
+def assume_determined(theirs: Any) -> None:
+    """Leaves out files in which tokens become equal: of these the library takes another one in each object."""
+    normalize = theirs.normalizer.normalize_str if theirs.normalizer else str
+    added = theirs.get_added_tokens_decoder().values()
+    sought = [normalize(token.content) for token in added if token.normalized]
+    assume(len(sought) == len(set(sought)))
 
 
 def of_theirs(encoding: Any) -> dict[str, list[Any]]:
@@ -99,6 +101,7 @@ def test_single_texts(
     """Ids, tokens, offsets, masks, words and sequences of single texts."""
     file, texts = case
     theirs, ours = both(file)
+    assume_determined(theirs)
     theirs.encode_special_tokens = split_special_tokens
     options = {"add_special_tokens": add_special_tokens, "split_special_tokens": split_special_tokens}
     expected = outcome(
@@ -117,6 +120,7 @@ def test_pairs(case: tuple[TokenizerFile, list[str]]) -> None:
     """Pairs of texts, with the template for pairs."""
     file, texts = case
     theirs, ours = both(file)
+    assume_determined(theirs)
     pairs = list(zip(texts, reversed(texts), strict=True))
     expected = outcome(lambda: [of_theirs(theirs.encode(*pair)) for pair in pairs])
     assume(expected is not None)
@@ -131,6 +135,7 @@ def test_words(case: tuple[TokenizerFile, list[str]], with_pair: bool) -> None:
     """Texts that are split into words already."""
     file, words = case
     theirs, ours = both(file)
+    assume_determined(theirs)
     pair = words[::-1] if with_pair else None
     expected = outcome(lambda: of_theirs(theirs.encode(words, pair, is_pretokenized=True)))
     assume(expected is not None)
@@ -154,6 +159,7 @@ def test_truncation(
     """Truncation, its windows, and what cannot be cut as asked."""
     file, texts = case
     theirs, ours = both(file)
+    assume_determined(theirs)
     # Less than the template itself wants: the tokenizers library's arithmetic wraps around. No room at all:
     # its first window no longer knows which text it is of.
     max_length = room + max(theirs.num_special_tokens_to_add(pair) for pair in (False, True))
@@ -201,6 +207,7 @@ def test_decoding(case: tuple[TokenizerFile, list[str]], data: st.DataObject, sk
     """Ids of texts and ids at random, with and without special tokens; tokens without ids, too."""
     file, texts = case
     theirs, ours = both(file)
+    assume_determined(theirs)
     assume(not shows_normalized(theirs))
     limit = max(theirs.get_vocab().values(), default=0) + 3
     encoded = outcome(lambda: [theirs.encode(text) for text in texts])
@@ -244,6 +251,7 @@ def test_saving(case: tuple[TokenizerFile, list[str]]) -> None:
     """What we write, the tokenizers library reads, and we read, with the results of the file it was."""
     file, texts = case
     theirs, ours = both(file)
+    assume_determined(theirs)
     written = ours.to_json()
     read = tokenizers.Tokenizer.from_str(written.decode())
     again = _core.Pipeline.from_tokenizer_json(written)
