@@ -28,7 +28,7 @@ def both(file: TokenizerFile) -> tuple[Any, Any]:
 
 
 def assume_determined(theirs: Any) -> None:
-    """Leaves out files in which tokens become equal: of these the library takes another one in each object."""
+    """Leaves out files in which tokens become equal: of these the library takes one by chance."""
     normalize = theirs.normalizer.normalize_str if theirs.normalizer else str
     added = theirs.get_added_tokens_decoder().values()
     sought = [normalize(token.content) for token in added if token.normalized]
