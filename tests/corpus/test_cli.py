@@ -85,7 +85,7 @@ def test_separators_are_unescaped(tmp_path: Path, capsys: pytest.CaptureFixture[
         (
             ["a.jsonl", "-o", "s3://b/x"],
             1,
-            "error: `s3://b/x` is a URL: a run writes to a local folder\nhint: ",
+            "`s3://b/x` is a URL: a run writes to a local folder\nhint: ",
         ),
     ],
 )
