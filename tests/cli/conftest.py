@@ -40,7 +40,7 @@ def run() -> Run:
         command = [sys.executable, "-m", "llamatok", *map(os.fspath, arguments)]
         environment = {**os.environ, **(env or {})}
         done = subprocess.run(
-            command, input=input, capture_output=True, env=environment, timeout=60, check=False
+            command, input=input, capture_output=True, env=environment, timeout=300, check=False
         )
         assert done.returncode == status, done.stderr.decode(errors="replace")
         return done

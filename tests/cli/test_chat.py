@@ -80,14 +80,43 @@ def _take_terminal() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
-class Terminal:
-    """`llamatok chat` in a pseudo-terminal."""
+#: `llamatok chat` whose first answer waits for ever after a few tokens, within a step of the model, however
+#: fast the machine is. Later answers are ordinary ones, and none ends by itself.
+WAITING_CHAT = """
+import signal, sys
+import llamatok.cli
+from llamatok.models import LlamaForCausalLM
 
-    def __init__(self, *arguments: str) -> None:
+ordinary = LlamaForCausalLM.forward
+answers = steps = 0
+
+def forward(model, *args, **kwargs):
+    global answers, steps
+    answers += kwargs["input_ids"].shape[1] > 1
+    steps += 1
+    while answers == 1 and steps > 5:
+        signal.pause()
+    output = ordinary(model, *args, **kwargs)
+    output.logits[..., model.config.eos_token_id] = float("-inf")
+    return output
+
+LlamaForCausalLM.forward = forward
+sys.exit(llamatok.cli.main(["chat", *sys.argv[1:]]))
+"""
+
+
+class Terminal:
+    """A command in a pseudo-terminal, driven by what is seen on it.
+
+    Everything must be done within `seconds` of its start.
+    """
+
+    def __init__(self, *command: str, seconds: float = 120) -> None:
         controller, terminal = pty.openpty()
         self._controller = controller
+        self._end = time.monotonic() + seconds
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llamatok", "chat", *arguments],
+            [sys.executable, *command],
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
@@ -96,22 +125,49 @@ class Terminal:
             env={**os.environ, "TERM": "dumb", "NO_COLOR": "1"},
         )
         os.close(terminal)
-        self.seen = ""
+        self._seen = ""
+        self._taken = 0
 
     def send(self, text: str) -> None:
         os.write(self._controller, text.encode())
 
-    def wait_for(self, text: str, after: int = 0, seconds: float = 120) -> None:
-        """Reads until `text` stands beyond `after` in what was seen."""
-        end = time.monotonic() + seconds
-        while text not in self.seen[after:]:
-            assert time.monotonic() < end, f"{text!r} did not come; seen: {self.seen!r}"
-            if select.select([self._controller], [], [], 0.2)[0]:
-                try:
-                    self.seen += os.read(self._controller, 65536).decode(errors="replace")
-                except OSError:  # the other end is closed
-                    assert text in self.seen[after:], self.seen
-                    return
+    def wait_for(self, *texts: str) -> str:
+        """Reads on until the texts were seen one after the other; gives what came, up to the last."""
+        begin = self._taken
+        for text in texts:
+            while (place := self._seen.find(text, self._taken)) < 0:
+                self._read(f"{text!r} did not come")
+            self._taken = place + len(text)
+        return self._seen[begin : self._taken]
+
+    def send_until(self, keys: str, text: str) -> None:
+        """Sends keys, again and again, until a text is seen: for those that may come too early to count."""
+        begin = self._taken
+        while text not in self._seen[begin:]:
+            self.send(keys)
+            self._read(f"{text!r} did not come", at_most=1)
+        self.wait_for(text)
+
+    def wait_for_any(self) -> str:
+        """Reads on until something new was seen, and gives it."""
+        while len(self._seen) == self._taken:
+            self._read("nothing came")
+        begin, self._taken = self._taken, len(self._seen)
+        return self._seen[begin:]
+
+    def _read(self, failure: str, at_most: float | None = None) -> None:
+        left = self._end - time.monotonic()
+        assert left > 0, f"{failure} in time; seen: {self._seen!r}"
+        if select.select([self._controller], [], [], left if at_most is None else at_most)[0]:
+            try:
+                self._seen += os.read(self._controller, 65536).decode(errors="replace")
+            except OSError:  # the other end is closed
+                pytest.fail(f"{failure}, the command ended; seen: {self._seen!r}")
+
+    def leave(self, keys: str) -> int:
+        """Sends what ends the command, and gives its exit status."""
+        self.send(keys)
+        return self.process.wait(max(1, self._end - time.monotonic()))
 
     def close(self) -> None:
         if self.process.poll() is None:
@@ -120,14 +176,41 @@ class Terminal:
         os.close(self._controller)
 
 
-def test_ctrl_c_at_the_prompt_does_not_leave() -> None:
-    terminal = Terminal("--max-new-tokens", "3")
+def test_ctrl_c_in_an_answer_keeps_the_conversation(tmp_path: Path) -> None:
+    path = tmp_path / "talk.json"
+    terminal = Terminal("-c", WAITING_CHAT, "--temperature", "0", "--max-new-tokens", "8")
     try:
         terminal.wait_for("> ")
-        time.sleep(1)  # the prompt shows a moment before readline waits for signals
+        terminal.send("Tell me a long story\n")
+        terminal.wait_for("story\r\n")
+        # An answer that begins with a letter, as those of the demo checkpoint do.
+        while not (begun := terminal.wait_for_any()).strip():
+            pass
         terminal.send("\x03")
-        terminal.wait_for("(Ctrl-D leaves)")
-        terminal.send("/exit\n")
-        assert terminal.process.wait(60) == 0
+        begun += terminal.wait_for("(interrupted)", "> ").split("^C")[0]
+        terminal.send("And then?\n")
+        answer = terminal.wait_for("then?\r\n", "\r\n> ").split("then?\r\n")[1]
+        terminal.send(f"/save {path}\n")
+        terminal.wait_for("saved to", "> ")
+        terminal.send("/nonsense\n")
+        terminal.wait_for("there is no command", "> ")
+        assert terminal.leave("\x04") == 0
+    finally:
+        terminal.close()
+    messages = json.loads(path.read_text())["messages"]
+    assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant"]
+    assert [m["content"] for m in messages[::2]] == ["Tell me a long story", "And then?"]
+    assert messages[1]["content"] == begun.strip()
+    assert messages[3]["content"] == answer.removesuffix("> ").strip().replace("\r\n", "\n")
+
+
+def test_ctrl_c_at_the_prompt_does_not_leave() -> None:
+    terminal = Terminal("-m", "llamatok", "chat", "--max-new-tokens", "3")
+    try:
+        terminal.wait_for("> ")
+        # The prompt shows a moment before readline heeds signals.
+        terminal.send_until("\x03", "(Ctrl-D leaves)")
+        terminal.wait_for("> ")
+        assert terminal.leave("/exit\n") == 0
     finally:
         terminal.close()

@@ -72,6 +72,8 @@ def test_beams(run: Run) -> None:
         (["--temperature", "warm", PROMPT], 2, "expected a number of at least 0, got `warm`"),
         (["--top-p", "2", PROMPT], 2, "expected a number from 0 to 1, got `2`"),
         (["--top-k", "2", "--temperature", "0", PROMPT], 2, "--top-k has no effect with --temperature 0"),
+        (["--seed", str(1 << 64), PROMPT], 2, "expected a whole number from 0 to 2**64 - 1, got `1844"),
+        (["--seed", "9" * 5000, PROMPT], 2, "expected a whole number from 0 to 2**64 - 1"),
         (["--max-new-tokens", "0", PROMPT], 2, "expected a whole number above 0, got `0`"),
         (["--model", "no/such/folder", PROMPT], 1, "`no/such/folder`: no such file or folder"),
         (["--num-beams", "2", "--repetition-penalty", "x", PROMPT], 2, "got `x`"),

@@ -82,6 +82,11 @@ def test_separators_are_unescaped(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--columns", "n", "a.jsonl"], 1, "hint: use --format parquet or --format arrow"),
         (["--model", "bad.jsonl", "a.jsonl"], 1, "llamatok: error: "),
         (["--model", "none.model", "a.jsonl"], 1, "llamatok: error: "),
+        (
+            ["a.jsonl", "-o", "s3://b/x"],
+            1,
+            "`s3://b/x` is a URL: a run writes to a local folder\nhint: ",
+        ),
     ],
 )
 def test_errors(

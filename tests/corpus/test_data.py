@@ -133,6 +133,23 @@ def test_a_place_is_taken_up_again(workers: int, corpus: Path, tmp_path: Path) -
         StreamingTokenDataset(folder, seed=9).load_state_dict(state)
 
 
+def test_a_place_lies_within_the_epoch(corpus: Path, tmp_path: Path) -> None:
+    folder = make(corpus, tmp_path / "out", "npy", pack=16)
+    dataset = StreamingTokenDataset(folder, batch_size=4)
+    batches = -(-len(dataset) // 4)
+    # After the last batch, which may be a short one, nothing is left of this epoch.
+    end = dataset.state_dict(batches=batches)
+    assert end["position"] == len(dataset)
+    dataset.load_state_dict(end)
+    assert list(dataset) == []
+    assert len(list(dataset)) == len(dataset)
+    for wrong in (batches + 1, 100 * batches, -1):
+        with pytest.raises(ValueError, match=f"batches must be from 0 to {batches}, .*, not {wrong}"):
+            StreamingTokenDataset(folder, batch_size=4).state_dict(batches=wrong)
+    with pytest.raises(ValueError, match="the state is at item"):
+        dataset.load_state_dict({**end, "position": len(dataset) + 1})
+
+
 def test_epochs_differ(corpus: Path, tmp_path: Path) -> None:
     dataset = StreamingTokenDataset(make(corpus, tmp_path / "out", "npy", pack=16))
     epochs = [[item["input_ids"].tolist() for item in dataset] for _ in range(2)]

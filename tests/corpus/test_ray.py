@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from llamatok import LlamaTokenizer
 from llamatok.corpus import tokenize
 from support.texts import random_texts
 
-from .conftest import tree, write_jsonl
+from .conftest import nanogpt, tree, write_jsonl
 
 pytest.importorskip("ray", reason="ray is not installed")
 
@@ -46,6 +47,35 @@ print("nodes alive:", alive)
 ray.shutdown()
 cluster.shutdown()
 """
+
+
+WITH_A_LLAMA_TOKENIZER = """
+import sys
+import ray
+from llamatok import LlamaTokenizer
+from llamatok.corpus.ray import tokenize
+
+ray.init(num_cpus=1, object_store_memory=100 << 20, log_to_driver=False, include_dashboard=False)
+tokenizer = LlamaTokenizer.default(add_eos_token=True)
+tokenizer.add_tokens(["<added>"])
+tokenize(sys.argv[1], sys.argv[2], tokenizer=tokenizer, format="nanogpt", progress=False)
+ray.shutdown()
+"""
+
+
+@pytest.mark.slow
+def test_a_llama_tokenizer_travels(tmp_path: Path) -> None:
+    texts = [*random_texts(80, 30), "an <added> token"]
+    source = write_jsonl(tmp_path / "a.jsonl", texts)
+    subprocess.run(
+        [sys.executable, "-c", WITH_A_LLAMA_TOKENIZER, str(source), str(tmp_path / "out")],
+        check=True,
+        timeout=400,
+    )
+    tokenizer = LlamaTokenizer.default(add_eos_token=True)
+    tokenizer.add_tokens(["<added>"])
+    expected = [id for text in texts if text for id in tokenizer(text)["input_ids"]]
+    assert nanogpt(tmp_path / "out") == expected
 
 
 def on_ray(inputs: list[Path], output: Path, loses_node: bool) -> str:

@@ -208,6 +208,17 @@ def test_a_folder_with_other_things_in_it_is_refused(corpora: list[Path], tmp_pa
     assert (tmp_path / "out" / "thesis.txt").exists()
 
 
+@pytest.mark.parametrize("url", ["s3://bucket/tokens", "memory://tokens", "file:///data/tokens"])
+def test_an_output_that_is_no_local_folder_is_refused(
+    url: str, corpora: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OutputError, match=f"`{url}` is a URL: a run writes to a local folder"):
+        tokenize(corpora, url, progress=False)
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_two_runs_do_not_write_to_one_folder(corpora: list[Path], tmp_path: Path) -> None:
     fcntl = pytest.importorskip("fcntl")
     interrupt(corpora, tmp_path / "out")

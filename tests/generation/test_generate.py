@@ -52,11 +52,105 @@ class Letters:
         ({"input_ids": [PROMPT] * 2, "prompt_lookup_num_tokens": 2}, r"takes one prompt, got 2"),
         ({"input_ids": [PROMPT], "seed": 1, "generator": torch.Generator()}, r"contradict each other"),
         ({"inputs_embeds": torch.zeros((1, 32))}, r"`inputs_embeds`: expected the shape"),
+        (
+            {"input_ids": [PROMPT] * 2, "attention_mask": [1] * 5},
+            r"`attention_mask`: expected the shape \(2, 5\) of the prompt, got \(5,\)",
+        ),
+        ({"input_ids": [PROMPT], "seed": 1 << 64}, r"`seed`: expected a whole number from 0 to 2\*\*64 - 1"),
+        ({"input_ids": [PROMPT], "seed": -1}, r"`seed`: expected a whole number from 0"),
+        (
+            {"input_ids": [PROMPT], "forced_eos_token_id": 64},
+            r"`forced_eos_token_id`: id 64 is out of range: the model has 64 tokens",
+        ),
+        (
+            {"input_ids": [PROMPT], "forced_eos_token_id": [2, 70]},
+            r"`forced_eos_token_id`: id 70 is out of range",
+        ),
+        ({"input_ids": [PROMPT], "forced_bos_token_id": 64}, r"`forced_bos_token_id`: id 64 is out of range"),
+        ({"input_ids": [PROMPT], "bad_words_ids": [[3], [64, 5]]}, r"`bad_words_ids`: id 64 is out of range"),
+        ({"input_ids": [PROMPT], "sequence_bias": {(5, 64): 1.0}}, r"`sequence_bias`: id 64 is out of range"),
+        ({"input_ids": [PROMPT], "sequence_bias": [[[99], 1.0]]}, r"`sequence_bias`: id 99 is out of range"),
+        (
+            {"input_ids": [PROMPT] * 2, "pad_token_id": 64},
+            r"`pad_token_id`: id 64 is out of range: the model has 64 tokens",
+        ),
     ],
 )
 def test_bad_prompts_are_told(model: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model.generate(**arguments)
+
+
+EVERY_ID = list(range(64))
+
+
+def _forbid_all(ids: Any, scores: Any) -> Any:
+    return torch.full_like(scores, -torch.inf)
+
+
+def _not_a_number(ids: Any, scores: Any) -> Any:
+    return scores.index_fill(1, torch.tensor([7]), torch.nan)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {},
+        {"do_sample": True, "seed": 0},
+        {"num_beams": 3},
+        {"num_beams": 2, "do_sample": True},
+        {"prompt_lookup_num_tokens": 2},
+    ],
+)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"suppress_tokens": EVERY_ID}, "what changed them: suppress_tokens"),
+        ({"bad_words_ids": [[id] for id in EVERY_ID], "eos_token_id": []}, "changed them: sequence_bias"),
+        ({"logits_processor": [_forbid_all]}, "what changed them: _forbid_all"),
+        ({"logits_processor": [_not_a_number]}, "one is NaN; what changed them: _not_a_number"),
+    ],
+)
+def test_a_step_without_a_token_to_choose_is_told(
+    model: Any, strategy: dict[str, Any], arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"row 0: there is no token to choose.*{message}"):
+        model.generate([PROMPT], max_new_tokens=4, **strategy, **arguments)
+
+
+def test_a_finished_row_needs_no_choice(model: Any) -> None:
+    def one_goes_on(ids: Any, scores: Any) -> Any:
+        first = ids.shape[1] == len(PROMPT)
+        out = torch.full_like(scores, -torch.inf)
+        out[0, 2 if first else slice(0)] = 1.0
+        out[1, 9] = 1.0
+        return out
+
+    found = model.generate([PROMPT, PROMPT], max_new_tokens=3, logits_processor=[one_goes_on])
+    assert found[:, len(PROMPT) :].tolist() == [[2, 0, 0], [9, 9, 9]]
+
+
+def test_beams_that_cannot_go_on_leave_finished_texts(model: Any) -> None:
+    def ends_or_nothing(ids: Any, scores: Any) -> Any:
+        keep = torch.full_like(scores, -torch.inf)
+        if ids.shape[1] == len(PROMPT):
+            keep[:, [2, 9]] = scores[:, [2, 9]]
+        return keep
+
+    found = model.generate([PROMPT], max_new_tokens=3, num_beams=2, logits_processor=[ends_or_nothing])
+    assert found[0, len(PROMPT)].item() == 2
+
+
+def test_a_mask_of_one_row_goes_with_a_prompt_of_one_row(model: Any) -> None:
+    mask = [0, 0, 1, 1, 1]
+    expected = model.generate([PROMPT], attention_mask=torch.tensor([mask]), max_new_tokens=4)
+    for given in (mask, torch.tensor(mask), [mask]):
+        assert model.generate(PROMPT, attention_mask=given, max_new_tokens=4).equal(expected)
+
+
+def test_tokens_that_there_are_not_may_be_suppressed(model: Any) -> None:
+    expected = model.generate([PROMPT], max_new_tokens=4)
+    assert model.generate([PROMPT], max_new_tokens=4, suppress_tokens=[64, 1000]).equal(expected)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,14 @@ def test_what_it_cannot_do_is_told() -> None:
         llamatok.pipeline("text-generation", lenght=3)
 
 
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_has_rows(generate: Any, size: int) -> None:
+    with pytest.raises(ValueError, match=f"`batch_size`: expected a whole number of at least 1, got {size}"):
+        generate("A", batch_size=size)
+    with pytest.raises(ValueError, match="`batch_size`"):
+        llamatok.pipeline(batch_size=size)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_texts_are_those_of_transformers_pipeline(generate: Any) -> None:
     transformers = pytest.importorskip(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 pytest.importorskip("torch", reason="generation needs torch")
 
 import torch
 
-from llamatok import Tokenizer
+from llamatok import LlamaTokenizer, Tokenizer
 from llamatok.generation.stopping import stop_strings
 from llamatok.generation.streamers import TextIteratorStreamer, TextStreamer
 from llamatok.generation.text import text_decoder
@@ -56,6 +56,67 @@ def test_parts_make_the_whole(tokenizer: Any, prompt: str, text: str) -> None:
         if cut == 0:
             assert "".join(parts) == TOKENIZER.decode(ids)
             assert not any("\ufffd" in part for part in parts)
+
+
+@pytest.fixture(scope="module", params=["tokenizer.model", "legacy", "tokenizer.json"])
+def llama(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LlamaTokenizer:
+    """Hugging Face's interface by each of its rules, with an added token that is not special."""
+    found = LlamaTokenizer.default(legacy=request.param == "legacy")
+    found.add_tokens(["<added>"])
+    if request.param == "tokenizer.json":
+        folder = tmp_path_factory.mktemp("tokenizer")
+        found.save_pretrained(folder)
+        found = LlamaTokenizer(folder / "tokenizer.json")
+    assert found.is_fast is (request.param == "tokenizer.json")
+    return found
+
+
+def _parts(tokenizer: LlamaTokenizer, ids: list[int], skip: bool, cut: int = 0) -> list[str]:
+    decoder = text_decoder(tokenizer, skip_special_tokens=skip, prefill=ids[:cut])
+    return [decoder.push(id) for id in ids[cut:]] + [decoder.finish()]
+
+
+@given(
+    texts=st.lists(TEXTS | st.sampled_from(["<s>", "</s>", "<unk>", "<added>", "</s></s> x"]), max_size=6),
+    pieces=st.lists(st.integers(259, 31_999), max_size=12),
+    skip=st.booleans(),
+)
+def test_parts_make_the_whole_with_special_tokens(
+    llama: LlamaTokenizer, texts: list[str], pieces: list[int], skip: bool
+) -> None:
+    ids = llama.encode("".join(texts)) + pieces
+    parts, whole = _parts(llama, ids, skip), llama.decode(ids, skip_special_tokens=skip)
+    if llama.legacy and not llama.is_fast and not skip:
+        # A special token puts a space before text that was given already.
+        assert "".join(parts).replace(" ", "") == whole.replace(" ", "")
+    else:
+        assert "".join(parts) == whole
+    assert not any("\ufffd" in part for part in parts)
+
+
+@given(pieces=st.lists(st.integers(259, 31_999), min_size=9, max_size=30), special=st.integers(1, 12))
+def test_special_tokens_that_are_left_out_take_no_space_away(
+    llama: LlamaTokenizer, pieces: list[int], special: int
+) -> None:
+    ids = [*pieces[:4], *[llama.eos_token_id] * special, *pieces[4:]]
+    whole = llama.decode(ids, skip_special_tokens=True)
+    for cut in (0, 2, 4 + special):
+        before = llama.decode(ids[:cut], skip_special_tokens=True)
+        assert before + "".join(_parts(llama, ids, True, cut)) == whole
+
+
+@given(ids=st.lists(st.integers(0, 31_999) | st.integers(3, 258), max_size=30), skip=st.booleans())
+def test_no_text_is_lost_or_told_twice_around_wrong_bytes(
+    llama: LlamaTokenizer, ids: list[int], skip: bool
+) -> None:
+    def without_bytes(text: str) -> str:
+        return "".join(c for c in text if c >= "\u0100" and c != "\ufffd")
+
+    plain = [id for id in ids if not 3 <= id <= 258]
+    expected = without_bytes(llama.decode(plain, skip_special_tokens=skip))
+    # Bytes that happen to be characters beyond Latin-1 count as pieces would.
+    assume(without_bytes(llama.decode(ids, skip_special_tokens=skip)) == expected)
+    assert without_bytes("".join(_parts(llama, ids, skip))) == expected
 
 
 @pytest.mark.parametrize("tokenizer", [TOKENIZER, OnlyDecode()])

@@ -68,22 +68,37 @@ def run(arguments: argparse.Namespace) -> int:
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401  (gives input() line editing and a history)
         print("Type a message, or /help. Ctrl-D leaves.", file=sys.stderr)
+    interrupted = False
     while True:
-        line = _read_line(interactive)
-        if line is None:
-            return 0
-        if not line.strip():
-            continue
-        if line.startswith("/"):
-            if not _command(talk, line.strip(), interactive):
-                return 0
-            continue
+        # Ctrl-C may come at any moment, also twice: it ends what is being done, never the conversation.
         try:
-            talk.say(line)
-        except (CommandError, OSError) as error:
+            if interrupted:
+                interrupted = False
+                print("\n(interrupted)", file=sys.stderr)
+            if not _turn(talk, interactive):
+                return 0
+        except KeyboardInterrupt:
             if not interactive:
                 raise
-            _show(error)
+            interrupted = True
+
+
+def _turn(talk: Conversation, interactive: bool) -> bool:
+    """Reads a line and does what it says; False leaves."""
+    line = _read_line(interactive)
+    if line is None:
+        return False
+    if not line.strip():
+        return True
+    if line.startswith("/"):
+        return _command(talk, line.strip(), interactive)
+    try:
+        talk.say(line)
+    except (CommandError, OSError) as error:
+        if not interactive:
+            raise
+        _show(error)
+    return True
 
 
 def _read_line(interactive: bool) -> str | None:
@@ -121,17 +136,22 @@ class Conversation:
         self.messages = messages
 
     def say(self, text: str) -> None:
-        """Takes a message and prints the answer as it comes; Ctrl-C ends the answer."""
+        """Takes a message and prints the answer as it comes.
+
+        An interrupt leaves the message with the answer so far, or neither where there is none yet.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C ended the answer.
+            UsageError: the message or the settings do not fit the model.
+        """
         from llamatok.generation import stream
 
+        before = len(self.messages)
         self.messages.append(_message("user", text))
+        answer = _message("assistant", "")
         try:
             ids = self._prompt()
-        except Exception:
-            self.messages.pop()
-            raise
-        parts: list[str] = []
-        try:
+            self.messages.append(answer)
             texts = stream(
                 self.model,
                 self.tokenizer,
@@ -140,19 +160,24 @@ class Conversation:
                 **self.settings,
             )
             for part in texts:
-                if not parts:
+                if not answer["content"]:
                     part = part.lstrip()
-                parts.append(part)
+                answer["content"] += part
                 sys.stdout.write(part)
                 sys.stdout.flush()
         except KeyboardInterrupt:
-            print("\n(interrupted)", file=sys.stderr)
-        except ValueError as error:
-            self.messages.pop()
-            raise UsageError(str(error)) from None
+            if not answer["content"]:
+                del self.messages[before:]
+            raise
+        except Exception as error:
+            del self.messages[before:]
+            if isinstance(error, ValueError):
+                raise UsageError(str(error)) from None
+            raise
+        finally:
+            answer["content"] = answer["content"].strip()
         sys.stdout.write("\n")
         sys.stdout.flush()
-        self.messages.append(_message("assistant", "".join(parts).strip()))
 
     def _prompt(self) -> list[int]:
         """The ids of the conversation; its oldest turns are left out where the context is too short."""

@@ -35,6 +35,13 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def seed(text: str) -> int:
+    """An argument that seeds torch's generators."""
+    if not text.isdecimal() or len(text) > 20 or int(text) >= 1 << 64:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0 to 2**64 - 1, got `{text}`")
+    return int(text)
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declares the model's and the sampling's options."""
     model = parser.add_argument_group("model")
@@ -63,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--repetition-penalty", type=number(0.01, 100), metavar="X", help="above 1: less repetition"
     )
-    group.add_argument("--seed", type=whole, metavar="N", help="makes drawing repeatable")
+    group.add_argument("--seed", type=seed, metavar="N", help="makes drawing repeatable")
     group.add_argument(
         "--stop", action="append", metavar="TEXT", help="end after this text; may be given several times"
     )

@@ -14,7 +14,8 @@ from llamatok.corpus.progress import Progress, progress_for
 from llamatok.corpus.report import Report
 from llamatok.corpus.run import Run
 from llamatok.corpus.settings import Settings, parse_size
-from llamatok.corpus.work import TokenizerSource, Worker
+from llamatok.corpus.tokenizers import TokenizerSource
+from llamatok.corpus.work import Worker
 
 __all__ = ["make_settings", "tokenize", "tokenize_arguments"]
 
@@ -61,8 +62,9 @@ def tokenize(
     Args:
         inputs: A path, URL, glob, folder or ``datasets.Dataset``, or several. Endings tell the kind (text,
             JSON lines, Parquet, Arrow, CSV) and the compression (``.gz``, ``.zst``, ``.bz2``, ``.xz``).
-        output: A folder, new or empty unless a run is resumed.
-        tokenizer: A path to a model file or a `llamatok.Tokenizer`; the embedded one if not given.
+        output: A local folder, new or empty unless a run is resumed.
+        tokenizer: A path to a model file, a `llamatok.Tokenizer`, or a `llamatok.LlamaTokenizer`, which puts
+            its own bos and eos around each document, too; the embedded one if not given.
         format: "megatron", "nanogpt", "datatrove", "litdata", "mds", "parquet", "arrow" or "npy".
         text_key: The field or column of the text; ``a.b`` is the field ``b`` of ``a``, unless there is a
             field ``a.b``.
@@ -71,7 +73,8 @@ def tokenize(
         separator: What stands between the documents of a text file; without it, a file is a document.
         delimiter: What stands between the fields of CSV; a comma, or a tab in ``.tsv``, if not given.
         columns: The source columns that the formats "parquet" and "arrow" keep; all but the text if not
-        given. add_bos: Put the beginning-of-sequence token before each document that has text.
+            given.
+        add_bos: Put the beginning-of-sequence token before each document that has text.
         add_eos: Put the end-of-sequence token behind each document that has text.
         min_tokens: Leave out documents with fewer tokens, bos and eos counted.
         max_tokens: Leave out documents with more tokens, or cut them.
@@ -94,8 +97,7 @@ def tokenize(
             error.
         overwrite: Remove what an earlier run has left in the output folder, and begin anew.
         progress: Show progress on standard error: always, never, or (by default) on a terminal only.
-        Elsewhere
-            the logger "llamatok.corpus" gets a line every ten seconds.
+            Elsewhere the logger "llamatok.corpus" gets a line every ten seconds.
         checkpoint_seconds: How often the state is saved.
         block_size: Bytes of input that are worked on at a time; part of the settings.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from llamatok.corpus.work import TokenizerSource
+from llamatok.corpus.tokenizers import TokenizerSource
 
 __all__ = ["BatchTokenizer"]
 
@@ -21,7 +21,7 @@ class BatchTokenizer:
     named by a path: each process loads it once, at its first batch.
 
     Args:
-        tokenizer: A path to a model file or a `llamatok.Tokenizer`; the embedded one if not given.
+        tokenizer: As for `llamatok.corpus.tokenize`.
         text_column: The column of texts, without nulls.
         output_column: The column of ids to add: lists of int32.
         add_bos, add_eos: Put these tokens around each text.

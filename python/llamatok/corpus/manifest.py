@@ -16,8 +16,9 @@ from llamatok.corpus.files import write_whole, writing
 from llamatok.corpus.html import report_page
 from llamatok.corpus.plan import Plan
 from llamatok.corpus.report import Report
+from llamatok.corpus.tokenizers import TokenizerSource
 from llamatok.corpus.totals import COUNTERS, Totals, length_bounds
-from llamatok.corpus.work import TokenizerSource, token_dtype
+from llamatok.corpus.work import token_dtype
 
 __all__ = ["write_results"]
 

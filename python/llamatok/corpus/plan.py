@@ -16,7 +16,7 @@ from llamatok.corpus.inputs import DATASET, Input, arguments_of, dataset_inputs,
 from llamatok.corpus.settings import Settings
 from llamatok.corpus.shuffle import bucket_count
 from llamatok.corpus.sources import json_fields, split_input
-from llamatok.corpus.work import TokenizerSource
+from llamatok.corpus.tokenizers import TokenizerSource
 
 __all__ = ["Plan"]
 

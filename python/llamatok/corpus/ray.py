@@ -24,7 +24,8 @@ from llamatok.corpus.plan import Plan
 from llamatok.corpus.progress import Progress, progress_for
 from llamatok.corpus.report import Report
 from llamatok.corpus.run import Run, Skip
-from llamatok.corpus.work import TokenizerSource, Worker
+from llamatok.corpus.tokenizers import TokenizerSource
+from llamatok.corpus.work import Worker
 
 try:
     import ray

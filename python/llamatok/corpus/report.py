@@ -11,7 +11,7 @@ import llamatok
 from llamatok.corpus.errors import OutputError
 from llamatok.corpus.inputs import arguments_of
 from llamatok.corpus.settings import Settings
-from llamatok.corpus.work import TokenizerSource
+from llamatok.corpus.tokenizers import TokenizerSource
 
 __all__ = ["Report", "read_report"]
 

@@ -28,8 +28,9 @@ from llamatok.corpus.plan import Plan
 from llamatok.corpus.progress import Progress
 from llamatok.corpus.report import Report, read_report
 from llamatok.corpus.settings import Settings
+from llamatok.corpus.tokenizers import TokenizerSource
 from llamatok.corpus.totals import COUNTERS
-from llamatok.corpus.work import TokenizerSource, token_dtype
+from llamatok.corpus.work import token_dtype
 
 __all__ = ["Run", "Skip"]
 
@@ -91,6 +92,11 @@ class Run:
         checkpoint_seconds: float,
         progress: Progress,
     ) -> None:
+        if "://" in output:
+            raise OutputError(
+                f"`{output}` is a URL: a run writes to a local folder",
+                "name one, and copy it when the run is finished",
+            )
         self.output = os.path.abspath(output)
         self.state_folder = os.path.join(self.output, STATE)
         self.source = source

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,46 +11,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llamatok import Tokenizer
 from llamatok.corpus.documents import Documents, Offsets, Parsed, RawBlock, TokenBlock, Tokens, keep_rows
 from llamatok.corpus.errors import CorpusError
 from llamatok.corpus.settings import TABLE_FORMATS, Settings
+from llamatok.corpus.tokenizers import TokenizerSource
 
-__all__ = ["TokenizerSource", "Worker", "token_dtype"]
+__all__ = ["Worker", "token_dtype"]
 
 #: From this size on, a block is a single large document, and all cores may share it.
 LARGE_BLOCK = 32 << 20
-
-
-@dataclass(frozen=True)
-class TokenizerSource:
-    """A tokenizer with the name and the hash that the manifest tells."""
-
-    tokenizer: Tokenizer
-    name: str
-    sha256: str
-
-    @classmethod
-    def of(cls, tokenizer: Any) -> TokenizerSource:
-        """From a path, a `Tokenizer`, or None for the embedded one.
-
-        Raises `FileNotFoundError`, `llamatok.ModelFormatError`, `TypeError`.
-        """
-        name = "embedded"
-        if tokenizer is None:
-            tokenizer = Tokenizer.default()
-        elif isinstance(tokenizer, (str, os.PathLike)):
-            name = os.path.basename(os.fspath(tokenizer))
-            tokenizer = Tokenizer.from_file(tokenizer)
-        elif isinstance(tokenizer, Tokenizer):
-            name = "a Tokenizer object"
-        else:
-            raise TypeError(
-                f"tokenizer must be a path or a llamatok.Tokenizer, not {type(tokenizer).__name__}"
-            )
-        # What pickles a tokenizer is its model file, so the hash is that of the file.
-        model = tokenizer.__reduce__()[1][0]
-        return cls(tokenizer, name, hashlib.sha256(model).hexdigest())
 
 
 def token_dtype(form: str, vocab_size: int) -> np.dtype[Any]:
@@ -72,6 +39,7 @@ class Worker:
     def __init__(self, source: TokenizerSource, settings: Settings) -> None:
         self.tokenizer = source.tokenizer
         self.settings = settings
+        self._ends_with_eos = settings.add_eos or source.ends_with_eos
         self.dtype = token_dtype(settings.format, source.tokenizer.vocab_size)
         for wanted, id, name in (
             (settings.add_bos, self.tokenizer.bos_id, "beginning-of-sequence"),
@@ -159,7 +127,7 @@ class Worker:
         lengths = np.minimum(lengths, most)
         offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
         eos_id = self.tokenizer.eos_id
-        if self.settings.add_eos and eos_id is not None:
+        if self._ends_with_eos and eos_id is not None:
             tokens[offsets[1:][long] - 1] = eos_id
         documents.tokens, documents.offsets = tokens, offsets
 

@@ -197,15 +197,31 @@ class StreamingTokenDataset(IterableDataset[Item]):
 
         With workers, the items are made in other processes: tell how many batches of this epoch were taken
         from the DataLoader since it was begun or the state was loaded.
+
+        Raises:
+            ValueError: the epoch has not so many batches.
         """
-        position = self._position if batches is None else self._position + batches * self.batch_size
+        position = self._position
+        if batches is not None:
+            left = -(-(len(self) - position) // self.batch_size)
+            if not 0 <= batches <= left:
+                raise ValueError(
+                    f"batches must be from 0 to {left}, what is left of the epoch, not {batches}"
+                )
+            position = min(position + batches * self.batch_size, len(self))
         return {"epoch": self._epoch, "position": position, "seed": self.seed, "world_size": self.world_size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on at a place that `state_dict` gave. Raises `ValueError` where the order is another one."""
+        """Goes on at a place that `state_dict` gave.
+
+        Raises:
+            ValueError: The order is another one, or the place is beyond the end of the epoch.
+        """
         for name in ("seed", "world_size"):
             if state[name] != getattr(self, name):
                 raise ValueError(f"the state is of another {name}: {state[name]}, not {getattr(self, name)}")
+        if not 0 <= state["position"] <= len(self):
+            raise ValueError(f"the state is at item {state['position']} of an epoch of {len(self)}")
         self._epoch = state["epoch"]
         self._position = state["position"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from llamatok.generation.processors import LogitsProcessorList
-from llamatok.generation.state import State, draw
+from llamatok.generation.state import State, draw, without_choice
 
 __all__ = ["Drafter", "ModelDrafter", "PromptLookup", "steps"]
 
@@ -140,7 +140,10 @@ def steps(state: State, drafter: Drafter) -> Iterator[Tensor]:
                 for i in range(len(drafted) + 1)
             ]
         )
+        # What comes after a wrong draft is not chosen, so it need not have a choice.
+        impossible = without_choice(scores)
         tokens, right = _verify(state, drafted, chances, scores)
+        state.check_choice(impossible[: len(tokens)].any(dim=0, keepdim=True))
         stops = torch.isin(tokens, ends).nonzero() if len(ends) else tokens[:0]
         if len(stops):
             tokens = tokens[: int(stops[0]) + 1]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llamatok.generation.state import State
+from llamatok.generation.state import State, without_choice
 
 __all__ = ["BeamResult", "search"]
 
@@ -87,6 +87,8 @@ def search(state: State) -> BeamResult:
         if state.records.scores is not None:
             state.records.scores.append(scores.clone())
         totals = (scores.view(batch, count, -1) + live.scores[:, :, None]).view(batch, -1)
+        # A beam without a token to go on with ends; the last one of an item must have finished texts instead.
+        state.check_choice(without_choice(totals) & ~complete.any(dim=1))
         if config.do_sample:
             chosen = totals.softmax(dim=-1).multinomial(looked_at, generator=state.generator)
             totals = totals.gather(1, chosen)

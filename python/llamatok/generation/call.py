@@ -16,7 +16,7 @@ from llamatok.generation.compiled import compiled_step
 from llamatok.generation.config import GenerationConfig, GenerationConfigError
 from llamatok.generation.inputs import Prompt, text_length
 from llamatok.generation.output import GenerateOutput
-from llamatok.generation.processors import LogitsProcessor, build_processors
+from llamatok.generation.processors import LogitsProcessor, bias_mapping, build_processors
 from llamatok.generation.state import Records, State
 from llamatok.generation.stopping import StoppingCriteria, build_stopping
 from llamatok.generation.streamers import Streamer, is_cancelled
@@ -55,8 +55,8 @@ def generate(
         generation_config: settings; the model's own by default. Any of them may be given by name, too.
         input_ids: the prompts: integers of shape (rows, length), or one row without its dimension. Rows of
             different length are padded on the left.
-        attention_mask: (rows, length), 0 at padding. Without it, `pad_token_id` counts as padding unless it
-            also ends texts.
+        attention_mask: (rows, length), or one row without its dimension; 0 at padding. Without it,
+            `pad_token_id` counts as padding unless it also ends texts.
         inputs_embeds: (rows, length, hidden size), instead of ids or for them. Without ids, the result has
             the new tokens only.
         past_key_values: a cache to go on from, changed in place. The prompt may have all its tokens or only
@@ -69,7 +69,7 @@ def generate(
         assistant_model: a smaller model with the same vocabulary, for speculative decoding; one row only.
         tokenizer: for `stop_strings`.
         generator: the source of randomness, of the model's device.
-        seed: makes a generator with this seed.
+        seed: makes a generator with this seed, from 0 to 2**64 - 1.
         compile: whether steps run through `torch.compile` (CUDA graphs on a GPU); implies
             `cache_implementation="static"`. The first call compiles, which takes up to minutes.
         token_type_ids: has no effect; tokenizers give it.
@@ -81,7 +81,8 @@ def generate(
 
     Raises:
         GenerationConfigError: a setting is unknown, out of its range or contradicts another one.
-        ValueError: the prompt does not fit the model.
+        ValueError: the prompt does not fit the model; or a step has no token to choose, since processors
+            forbid all or a score is NaN.
     """
     call = _Call(
         model,
@@ -234,6 +235,8 @@ class _Call:
             config.cache_implementation = "static"
         self.assistant = assistant_model
         _check_strategy(model, config, assistant_model, compile)
+        if attention_mask is not None:
+            attention_mask = torch.as_tensor(attention_mask)
         if isinstance(past_key_values, (tuple, list)):
             past_key_values = cache_for(model, config, past_key_values, 0, 0)
         past = cached_length(past_key_values)
@@ -262,9 +265,12 @@ class _Call:
             full_mask[:, begin - mask.shape[1] : begin] = mask
         hidden = unseen if prompt.has_ids else begin
         if generator is None and seed is not None:
+            if not 0 <= seed < 1 << 64:
+                raise ValueError(f"`seed`: expected a whole number from 0 to 2**64 - 1, got {seed}")
             generator = torch.Generator(device=ids.device).manual_seed(seed)
         elif generator is not None and seed is not None:
             raise ValueError("`generator` and `seed` contradict each other; give one of them")
+        _check_padding(config, model.config.vocab_size, rows * config.num_return_sequences)
         repeats = config.num_beams if config.num_beams > 1 else config.num_return_sequences
         spread_mask = mask
         if mask is not None and repeats > 1:
@@ -382,6 +388,7 @@ def _check_strategy(model: Any, config: GenerationConfig, assistant: Any, compil
             raise contradiction("`assistant_model` does not go with `num_beams` above 1")
         if config.num_return_sequences > 1:
             raise contradiction("`assistant_model` does not go with `num_return_sequences` above 1")
+    _check_ids(config, model.config.vocab_size)
     if speculates:
         if not config.use_cache:
             raise contradiction("speculative decoding needs `use_cache=True`")
@@ -396,3 +403,37 @@ def _check_strategy(model: Any, config: GenerationConfig, assistant: Any, compil
             raise contradiction("`compile` needs `use_cache=True`")
         if config.output_attentions or config.output_hidden_states:
             raise contradiction("`compile` does not go with `output_attentions` or `output_hidden_states`")
+
+
+def _check_padding(config: GenerationConfig, size: int, rows: int) -> None:
+    """Whether the model can be shown the padding after the end of a row, as long as others go on."""
+    pad = config.pad_token_id
+    if pad is not None and not 0 <= pad < size and rows > 1 and config.num_beams == 1:
+        raise GenerationConfigError(
+            f"`pad_token_id`: id {pad} is out of range: the model has {size} tokens;"
+            " give one of them, such as the end of sequence"
+        )
+
+
+def _check_ids(config: GenerationConfig, size: int) -> None:
+    """Whether the tokens that settings are about are in a vocabulary of `size` tokens.
+
+    To suppress a token that there is not, or to end with one, changes nothing.
+    """
+    forced = config.forced_eos_token_id
+    used: dict[str, list[int]] = {
+        "forced_bos_token_id": [] if config.forced_bos_token_id is None else [config.forced_bos_token_id],
+        "forced_eos_token_id": []
+        if forced is None
+        else [forced]
+        if isinstance(forced, int)
+        else list(forced),
+        "bad_words_ids": [id for ids in config.bad_words_ids or () for id in ids],
+        "sequence_bias": [id for ids in bias_mapping(config.sequence_bias or {}) for id in ids],
+    }
+    for name, ids in used.items():
+        wrong = [id for id in ids if not 0 <= id < size]
+        if wrong:
+            raise GenerationConfigError(
+                f"`{name}`: id {wrong[0]} is out of range: the model has {size} tokens"
+            )

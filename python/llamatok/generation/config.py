@@ -192,6 +192,11 @@ class GenerationConfig:
         if bad is not None:
             proper = isinstance(bad, list) and bad and all(_is_ids(ids) and ids for ids in bad)
             _check(self, "bad_words_ids", bool(proper), "a non-empty list of non-empty lists of ids")
+        first, last = self.forced_bos_token_id, self.forced_eos_token_id
+        _check(self, "forced_bos_token_id", first is None or _is_ids([first]), "an id")
+        whole = last if isinstance(last, (list, tuple)) else [last]
+        proper = last is None or (_is_ids(whole) and len(whole) > 0)
+        _check(self, "forced_eos_token_id", proper, "an id or a list of ids")
         for name in ("suppress_tokens", "begin_suppress_tokens"):
             value = getattr(self, name)
             _check(self, name, value is None or _is_ids(value), "a list of ids")

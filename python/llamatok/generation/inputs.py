@@ -116,6 +116,8 @@ def _mask(
         mask = (ids != pad).long()
     else:
         mask = torch.as_tensor(mask, device=device).long()
+        if mask.dim() == 1 and shape[0] == 1:
+            mask = mask[None]
         if mask.dim() != 2 or mask.shape[0] != shape[0] or mask.shape[1] not in (shape[1], shape[1] + cached):
             raise ValueError(
                 f"`attention_mask`: expected the shape {tuple(shape)} of the prompt, got {tuple(mask.shape)}"

@@ -95,7 +95,7 @@ class TextGenerationPipeline:
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
-        self.batch_size = batch_size
+        self.batch_size = _positive(batch_size)
         self.return_full_text = return_full_text
         base = getattr(model, "generation_config", None) or GenerationConfig()
         self.generation_config: GenerationConfig = base.updated(**settings)
@@ -128,6 +128,7 @@ class TextGenerationPipeline:
             return_tensors: whether results hold ids (`generated_token_ids`) instead of text.
             continue_final_message: whether the last message is gone on with; by default where the assistant
                 spoke last.
+            batch_size: see the class.
             **settings: fields of `GenerationConfig` and arguments of `generate`.
 
         Returns:
@@ -164,7 +165,8 @@ class TextGenerationPipeline:
         others = {name: value for name, value in settings.items() if name not in vars(self.generation_config)}
         if config.max_new_tokens is None and config.max_length is None:
             config = config.updated(max_new_tokens=256)
-        for batch in _batches([encoded(prompt) for prompt in prompts], batch_size or self.batch_size):
+        size = self.batch_size if batch_size is None else _positive(batch_size)
+        for batch in _batches([encoded(prompt) for prompt in prompts], size):
             ids, mask = self._padded(batch)
             sequences = self.model.generate(
                 ids, config, attention_mask=mask, tokenizer=self.tokenizer, **others
@@ -244,6 +246,12 @@ def _is_chat(value: Any) -> bool:
         and len(value) > 0
         and isinstance(value[0], Mapping)
     )
+
+
+def _positive(batch_size: int) -> int:
+    if batch_size < 1:
+        raise ValueError(f"`batch_size`: expected a whole number of at least 1, got {batch_size}")
+    return batch_size
 
 
 def _batches(rows: list[list[int]], size: int) -> Iterator[list[list[int]]]:

@@ -280,7 +280,7 @@ def build_processors(
     eos = config.eos_token_ids
     found = LogitsProcessorList()
     if config.sequence_bias is not None:
-        found.append(sequence_bias(_biases(config.sequence_bias)))
+        found.append(sequence_bias(bias_mapping(config.sequence_bias)))
     if config.repetition_penalty != 1.0:
         padding = None if mask is None else (mask != 0).int().argmax(dim=1)
         found.append(repetition_penalty(config.repetition_penalty, padding))
@@ -327,7 +327,10 @@ def _sampling(config: GenerationConfig, keep: int) -> Iterable[LogitsProcessor]:
         yield eta_cutoff(config.eta_cutoff, keep)
 
 
-def _biases(biases: Mapping[tuple[int, ...], float] | list[list[Any]]) -> Mapping[tuple[int, ...], float]:
+def bias_mapping(
+    biases: Mapping[tuple[int, ...], float] | list[list[Any]],
+) -> Mapping[tuple[int, ...], float]:
+    """`sequence_bias` of a configuration as a mapping."""
     if isinstance(biases, Mapping):
         return biases
     return {tuple(sequence): float(value) for sequence, value in biases}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from llamatok.generation.state import State
+from llamatok.generation.state import State, without_choice
 
 __all__ = ["steps"]
 
@@ -20,6 +20,9 @@ def steps(state: State, times: int = 1) -> Iterator[Tensor]:
     """Generates until every row is finished; each step gives its tokens, int64 of shape (rows,).
 
     A finished row goes on with padding. With `times`, each prompt runs once and is gone on with that often.
+
+    Raises:
+        ValueError: a row has no token to choose. On a GPU that is told at the end: to look costs a wait.
     """
     logits = state.forward(keep=1)[:, -1]
     if times > 1:
@@ -29,9 +32,14 @@ def steps(state: State, times: int = 1) -> Iterator[Tensor]:
     unseen = 0
     ends_early = len(state.stopping) > 1
     lazy = state.ids.device.type != "cpu"
+    impossible = torch.zeros_like(finished)
     lengths = torch.full_like(finished, state.length, dtype=torch.int64)
     while True:
-        tokens = state.choose(state.processed(logits))
+        scores = state.processed(logits)
+        impossible = impossible | (without_choice(scores) & ~finished)
+        if not lazy:
+            state.check_choice(impossible)
+        tokens = state.choose(scores)
         if ends_early:
             tokens = torch.where(finished, state.pad_id, tokens)
             lengths += ~finished
@@ -42,10 +50,11 @@ def steps(state: State, times: int = 1) -> Iterator[Tensor]:
         if ends_early:
             finished = finished | state.stopping(state.text, state.records.scores)
             unseen += 1
-            if (not lazy or unseen >= _STEPS_UNSEEN) and bool(finished.all()):
+            if (not lazy or unseen >= _STEPS_UNSEEN) and bool((finished | impossible).all()):
                 break
             unseen %= _STEPS_UNSEEN
         logits = state.forward(keep=1)[:, -1]
+    state.check_choice(impossible)
     if ends_early and lazy:
         _cut(state, int(lengths.max()))
 

@@ -13,7 +13,7 @@ from llamatok.generation.config import GenerationConfig
 from llamatok.generation.processors import LogitsProcessorList
 from llamatok.generation.stopping import StoppingCriteriaList
 
-__all__ = ["Records", "State"]
+__all__ = ["Records", "State", "draw", "without_choice"]
 
 
 @dataclass
@@ -158,6 +158,17 @@ class State:
             return scores.argmax(dim=-1)
         return draw(scores.softmax(dim=-1), self.generator)
 
+    def check_choice(self, impossible: Tensor) -> None:
+        """Raises ValueError where a row had no token to choose; `impossible` is bool of shape (rows,)."""
+        if not bool(impossible.any()):
+            return
+        row = int(impossible.nonzero()[0])
+        names = ", ".join(dict.fromkeys(map(_name, self.processors)))
+        raise ValueError(
+            f"row {row}: there is no token to choose, since all scores are -inf or one is NaN; "
+            + (f"what changed them: {names}" if names else "they are the model's own")
+        )
+
     def append(self, tokens: Tensor) -> None:
         """Puts a token at the end of each row, or several (rows, n)."""
         tokens = tokens[:, None] if tokens.dim() == 1 else tokens
@@ -176,6 +187,17 @@ class State:
             self.embeds = self.embeds.repeat_interleave(times, dim=0)
         if self.cache is not None:
             self.cache.batch_repeat_interleave(times)
+
+
+def without_choice(scores: Tensor) -> Tensor:
+    """Whether rows of scores (rows, vocabulary) are all -inf or have a NaN: bool of shape (rows,)."""
+    return ~(scores.amax(dim=-1) > -torch.inf)
+
+
+def _name(processor: Any) -> str:
+    """The function that made a processor, or the caller's own class or function."""
+    name: str = getattr(processor, "__qualname__", type(processor).__name__)
+    return name.split(".<locals>")[0]
 
 
 def draw(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
