@@ -352,10 +352,29 @@ def test_settings_take_effect_after_construction(tmp_path: Path) -> None:
     tokenizer.bos_token = "</s>"
     assert tokenizer("a")["input_ids"][0] == tokenizer.eos_token_id
     tokenizer.bos_token = None
-    with pytest.raises(ValueError, match="bos_token = None"):
-        tokenizer("a")
-    tokenizer.add_bos_token = False
+    assert tokenizer("a")["input_ids"] == [*tokenizer("a", add_special_tokens=False)["input_ids"], 2]
+    tokenizer.bos_token, tokenizer.add_bos_token = "<s>", False
     assert tokenizer("a")["input_ids"][0] not in (tokenizer.eos_token_id, None)
+
+
+@pytest.mark.parametrize("legacy_format", [True, False])
+def test_a_token_that_is_none_is_not_added(tmp_path: Path, legacy_format: bool) -> None:
+    whole = LlamaTokenizer(DEFAULT_MODEL, legacy=True, add_eos_token=True)
+    plain = whole("a b", add_special_tokens=False)["input_ids"]
+    bos, eos = whole.bos_token_id, whole.eos_token_id
+    for name, before, after in [("bos_token", [], [eos]), ("eos_token", [bos], [])]:
+        tokenizer = LlamaTokenizer(DEFAULT_MODEL, legacy=True, add_eos_token=True, **{name: None})
+        tokenizer.save_pretrained(tmp_path, legacy_format=legacy_format)
+        loaded = LlamaTokenizer.from_pretrained(tmp_path)
+        for one in (tokenizer, loaded):
+            assert getattr(one, name) is None
+            assert one("a b")["input_ids"] == [*before, *plain, *after]
+            assert one("a b", add_special_tokens=False)["input_ids"] == plain
+            assert one("a b", "a b")["input_ids"] == [*before, *plain, *after] * 2
+            assert one.build_inputs_with_special_tokens([5], [6]) == [*before, 5, *after, *before, 6, *after]
+            assert one.get_special_tokens_mask([5]) == [1] * len(before) + [0] + [1] * len(after)
+            assert (one.num_special_tokens_to_add(), one.num_special_tokens_to_add(pair=True)) == (1, 2)
+            assert one.decode(one("a b")["input_ids"], skip_special_tokens=True).startswith("a b")
 
 
 def test_settings_of_a_tokenizer_json(tmp_path: Path) -> None:
