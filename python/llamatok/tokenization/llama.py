@@ -46,7 +46,8 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         vocab_file: Path of a `tokenizer.model` or of a GGUF file. A dict or list is taken for `vocab`.
         tokenizer_file: Path of a `tokenizer.json`; it goes before `vocab_file`, unless `from_slow`.
         vocab: Ids by token, or tokens in the order of their ids; with `merges`, instead of a file.
-        merges: Pairs of tokens, the first ones first.
+        merges: Pairs of tokens, the first ones first. The pipeline is that of transformers 5: without byte
+            tokens in the vocabulary, unknown characters are left out.
         tokenizer_object: A `tokenizers.Tokenizer` or a `llamatok.Tokenizer`, instead of a file.
         unk_token, bos_token, eos_token: Special tokens. Those that the vocabulary lacks are added to it.
         pad_token, sep_token, cls_token, mask_token: The same; none by default.
@@ -138,7 +139,6 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
             legacy=legacy,
             add_prefix_space=add_prefix_space,
             from_slow=from_slow,
-            unk_token=str(unk_token),
             cache_bytes=cache_bytes,
         )
         loaded = source.pipeline

@@ -37,7 +37,6 @@ def load(
     legacy: bool | None,
     add_prefix_space: bool | None,
     from_slow: bool,
-    unk_token: str,
     cache_bytes: int | None,
 ) -> Source:
     """The source that a constructor's arguments name; they are those of `LlamaTokenizer`.
@@ -59,7 +58,6 @@ def load(
         data = tokenizer_json.made(
             os.fspath(vocab) if isinstance(vocab, os.PathLike) else vocab,
             merges,
-            unk_token=unk_token,
             # transformers 5, which has these arguments, takes no `legacy` for false.
             legacy=bool(legacy),
             add_prefix_space=add_prefix_space is not False,
