@@ -54,16 +54,16 @@ class _Settings(TypedDict):
     vocab_size: int
     kinds: dict[str, int]
     byte_fallback: bool
-    normalizer: str
-    has_charsmap: bool
-    add_dummy_prefix: bool
-    remove_extra_whitespaces: bool
-    escape_whitespaces: bool
-    treat_whitespace_as_suffix: bool
-    unk_surface: str
+    normalizer: str | None
+    has_charsmap: bool | None
+    add_dummy_prefix: bool | None
+    remove_extra_whitespaces: bool | None
+    escape_whitespaces: bool | None
+    treat_whitespace_as_suffix: bool | None
+    unk_surface: str | None
     bos_id: int | None
     eos_id: int | None
-    unk_id: int
+    unk_id: int | None
     pad_id: int | None
     add_bos: bool | None
     add_eos: bool | None
@@ -80,11 +80,18 @@ class Tokenizer:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], *, cache_bytes: int | None = None) -> Tokenizer:
-        """Reads a `tokenizer.model` or a GGUF file; the content tells which it is."""
+        """Reads a `tokenizer.model`, a GGUF file or a `tokenizer.json`; the content tells which it is.
+
+        Made from a `tokenizer.json`, ids and texts are those of the HF tokenizers library for the file, with
+        the defaults of this class: no template is applied, and special tokens in a text are text
+        (`encode_special_tokens` there) unless `parse_special`; other added tokens are always found.
+        `bos_id` and `eos_id` are what the file's template puts around a text, or else the special tokens
+        `<s>` and `</s>`; `pad_id` is that of the section `padding`, or else `<pad>`.
+        """
 
     @classmethod
     def from_bytes(cls, data: bytes, *, cache_bytes: int | None = None) -> Tokenizer:
-        """Reads a model from memory."""
+        """Reads a file's content from memory, as `from_file`."""
 
     @classmethod
     def default(cls, *, cache_bytes: int | None = None) -> Tokenizer:
@@ -135,10 +142,13 @@ class Tokenizer:
         """The number of ids of each of several texts, or of a single one."""
 
     def decode(self, ids: _Ids, *, skip_special_tokens: bool = False) -> str:
-        """The text of ids, as SentencePiece decodes them."""
+        """The text of ids, as SentencePiece decodes them; or by the decoder of the `tokenizer.json`."""
 
     def decode_bytes(self, ids: _Ids, *, skip_special_tokens: bool = False) -> bytes:
-        """The bytes of ids: as `decode`, but byte pieces give their bytes as they are."""
+        """The bytes of ids: as `decode`, but byte pieces give their bytes as they are.
+
+        Raises `TokenizerError` for a `tokenizer.json` with another decoder than Llama's files have.
+        """
 
     def decode_batch(
         self, ids: _IdLists, *, skip_special_tokens: bool = False, num_threads: int | None = None
@@ -154,7 +164,10 @@ class Tokenizer:
         """A decoder for ids that arrive one after the other.
 
         `prefill` holds ids that were shown before: they are the context of those to come, and none of
-        their text comes out again.
+        their text comes out again. By the rules of a `tokenizer.json`, a run of byte pieces comes out when
+        it has ended.
+
+        Raises `TokenizerError` for a `tokenizer.json` with another decoder than Llama's files have.
         """
 
     def id_to_piece(self, id: SupportsIndex) -> str:
@@ -164,19 +177,23 @@ class Tokenizer:
         """The id of a piece, or None."""
 
     def score(self, id: SupportsIndex) -> float:
-        """The score of a piece: the higher, the earlier it is merged."""
+        """The score of a piece: the higher, the earlier it is merged.
+
+        Raises `TokenizerError` for a `tokenizer.json`, which has merges instead.
+        """
 
     def kind(
         self, id: SupportsIndex
     ) -> Literal["NORMAL", "UNKNOWN", "CONTROL", "USER_DEFINED", "UNUSED", "BYTE"]:
-        """The kind of a piece."""
+        """The kind of a piece. Of a `tokenizer.json`: special added tokens are "CONTROL", other added ones
+        "USER_DEFINED", and ids that no token has "UNUSED"."""
 
     def pieces(self) -> list[str]:
-        """All pieces, in the order of their ids."""
+        """All pieces, in the order of their ids; "" where a `tokenizer.json` leaves an id out."""
 
     @property
     def vocab_size(self) -> int:
-        """The number of pieces."""
+        """The number of pieces; one more than the highest id."""
 
     @property
     def bos_id(self) -> int | None:
@@ -187,8 +204,8 @@ class Tokenizer:
         """The id of the end-of-sequence token, or None."""
 
     @property
-    def unk_id(self) -> int:
-        """The id of the unknown piece."""
+    def unk_id(self) -> int | None:
+        """The id of the unknown piece; None where a `tokenizer.json` has none."""
 
     @property
     def pad_id(self) -> int | None:
@@ -199,7 +216,7 @@ class Tokenizer:
         """What the model file says, and which engine serves it, for people to look at.
 
         "engine" is "fast", or else "general", which gives the same ids more slowly; "engine_reason" then says
-        what in the vocabulary asks for it.
+        what in the vocabulary asks for it. What a `tokenizer.json` does not say in these words is None.
         """
 
     def cache_info(self) -> _CacheInfo:

@@ -93,6 +93,13 @@ OPTIONS: list[dict[str, Any]] = [
     },
     {"return_offsets_mapping": True, "return_special_tokens_mask": True, "return_token_type_ids": True},
     {"return_offsets_mapping": True, "padding": True, "return_special_tokens_mask": True},
+    {"truncation": True, "max_length": 1, "return_overflowing_tokens": True, "padding": True},
+    {"truncation": True, "max_length": 3, "return_overflowing_tokens": True, "padding": True},
+    {
+        "truncation": True, "max_length": 0, "return_overflowing_tokens": True, "padding": True,
+        "add_special_tokens": False,
+    },
+    {"padding": True, "pad_to_multiple_of": -3},
     {"return_attention_mask": False},
     {"return_tensors": "np"},
     {"split_special_tokens": True},

@@ -215,6 +215,43 @@ def test_inputs_that_mean_nothing(tokenizer: LlamaTokenizer) -> None:
         tokenizer(["a", "b"], "c")
 
 
+def test_texts_without_an_order_are_refused(tokenizer: LlamaTokenizer) -> None:
+    for texts in ({"a", "b"}, frozenset({"a"}), {"a": 1}.keys() & {"a"}):
+        with pytest.raises(ValueError, match="text input must be of type"):
+            tokenizer(texts)
+
+
+def test_a_multiple_must_not_be_negative(tokenizer: LlamaTokenizer) -> None:
+    for multiple in (-1, -3):
+        with pytest.raises(ValueError, match="`pad_to_multiple_of` must not be negative"):
+            tokenizer(["a b c", "a"], padding=True, pad_to_multiple_of=multiple)
+        with pytest.raises(ValueError, match="`pad_to_multiple_of` must not be negative"):
+            tokenizer.pad({"input_ids": [[1, 2], [1]]}, pad_to_multiple_of=multiple)
+    plain = tokenizer(["a b c", "a"], padding=True)["input_ids"]
+    assert tokenizer(["a b c", "a"], padding=True, pad_to_multiple_of=0)["input_ids"] == plain
+    cut = tokenizer(["a b c"], padding=True, truncation=True, max_length=2, pad_to_multiple_of=0)
+    assert len(cut["input_ids"][0]) == 2
+
+
+def test_what_is_decoded(tokenizer: LlamaTokenizer) -> None:
+    one, many = tokenizer("Hello world"), tokenizer(["Hello world", "Hi"])
+    for form in (one, dict(one), one["input_ids"], np.array(one["input_ids"])):
+        assert tokenizer.decode(form, skip_special_tokens=True) == "Hello world"
+    for form in (many, dict(many), many["input_ids"], map(list, many["input_ids"])):
+        assert tokenizer.batch_decode(form, skip_special_tokens=True) == ["Hello world", "Hi"]
+    assert tokenizer.decode(many, skip_special_tokens=True) == ["Hello world", "Hi"]
+    ids = tokenizer.convert_tokens_to_ids(["▁the", "th"])
+    for form in (ids, tuple(ids), np.array(ids)):
+        assert tokenizer.batch_decode(form) == ["the", "th"]
+    assert tokenizer.batch_decode([]) == []
+    for wrong in (None, "abc", b"abc", {"ids": [1]}, 5, ["a"], [1.5]):
+        with pytest.raises(TypeError):
+            tokenizer.batch_decode(wrong)
+    for wrong in (None, "abc", b"abc", {"ids": [1]}, ["a"]):
+        with pytest.raises(TypeError):
+            tokenizer.decode(wrong)
+
+
 def test_other_containers_of_texts(tokenizer: LlamaTokenizer) -> None:
     texts = ["Hello", "world"]
     expected = tokenizer(texts)["input_ids"]

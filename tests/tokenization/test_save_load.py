@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from llamatok import AddedToken, LlamaTokenizer, UnsupportedModelError
+from llamatok import AddedToken, LlamaTokenizer, ModelFormatError, UnsupportedModelError
 from support.locations import DEFAULT_MODEL, shared_file
 
 TEXTS = ["Hello world", " a", "a  b", "Hello <s>.", "<s> x", "été 🦙\n", "a<foo>b", "<bar> x", "<pad>", ""]
@@ -255,6 +255,36 @@ def test_vocab_and_merges() -> None:
         LlamaTokenizer(vocab=vocab, merges=["a b c"])
 
 
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+@pytest.mark.parametrize("special", [["<unk>", "<s>", "</s>"], ["[U]", "<s>", "</s>"], ["<s>", "</s>"]])
+@pytest.mark.parametrize("byte_tokens", [[], BYTES], ids=["no bytes", "bytes"])
+@pytest.mark.parametrize("unk_token", ["<unk>", "[U]", None])
+@pytest.mark.parametrize("legacy", [None, True, False])
+def test_vocab_and_merges_as_in_transformers_5(
+    special: list[str], byte_tokens: list[str], unk_token: str | None, legacy: bool | None
+) -> None:
+    transformers = pytest.importorskip("transformers", minversion="5")
+    vocab = {token: id for id, token in enumerate([*special, "▁", "a", "b", "▁a", "ab", *byte_tokens])}
+    arguments: dict[str, Any] = {
+        "vocab": vocab,
+        "merges": [("▁", "a"), ("a", "b")],
+        "unk_token": unk_token,
+        "add_bos_token": True,
+    }
+    if legacy is not None:
+        arguments["legacy"] = legacy
+    theirs = transformers.LlamaTokenizer(**arguments)
+    ours = LlamaTokenizer(**arguments)
+    for text in ["a b", "azzb", "z", "é a", "", " zz<unk>[U] a"]:
+        assert ours(text)["input_ids"] == theirs(text)["input_ids"]
+        assert ours.tokenize(text) == theirs.tokenize(text)
+    assert (ours.unk_token, ours.unk_token_id) == (theirs.unk_token, theirs.unk_token_id)
+    assert ours.convert_tokens_to_ids(["a", "zz"]) == theirs.convert_tokens_to_ids(["a", "zz"])
+    assert (len(ours), ours.get_vocab()) == (len(theirs), theirs.get_vocab())
+
+
 def test_what_cannot_be_loaded(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no tokenizer"):
         LlamaTokenizer.from_pretrained(tmp_path)
@@ -352,10 +382,29 @@ def test_settings_take_effect_after_construction(tmp_path: Path) -> None:
     tokenizer.bos_token = "</s>"
     assert tokenizer("a")["input_ids"][0] == tokenizer.eos_token_id
     tokenizer.bos_token = None
-    with pytest.raises(ValueError, match="bos_token = None"):
-        tokenizer("a")
-    tokenizer.add_bos_token = False
+    assert tokenizer("a")["input_ids"] == [*tokenizer("a", add_special_tokens=False)["input_ids"], 2]
+    tokenizer.bos_token, tokenizer.add_bos_token = "<s>", False
     assert tokenizer("a")["input_ids"][0] not in (tokenizer.eos_token_id, None)
+
+
+@pytest.mark.parametrize("legacy_format", [True, False])
+def test_a_token_that_is_none_is_not_added(tmp_path: Path, legacy_format: bool) -> None:
+    whole = LlamaTokenizer(DEFAULT_MODEL, legacy=True, add_eos_token=True)
+    plain = whole("a b", add_special_tokens=False)["input_ids"]
+    bos, eos = whole.bos_token_id, whole.eos_token_id
+    for name, before, after in [("bos_token", [], [eos]), ("eos_token", [bos], [])]:
+        tokenizer = LlamaTokenizer(DEFAULT_MODEL, legacy=True, add_eos_token=True, **{name: None})
+        tokenizer.save_pretrained(tmp_path, legacy_format=legacy_format)
+        loaded = LlamaTokenizer.from_pretrained(tmp_path)
+        for one in (tokenizer, loaded):
+            assert getattr(one, name) is None
+            assert one("a b")["input_ids"] == [*before, *plain, *after]
+            assert one("a b", add_special_tokens=False)["input_ids"] == plain
+            assert one("a b", "a b")["input_ids"] == [*before, *plain, *after] * 2
+            assert one.build_inputs_with_special_tokens([5], [6]) == [*before, 5, *after, *before, 6, *after]
+            assert one.get_special_tokens_mask([5]) == [1] * len(before) + [0] + [1] * len(after)
+            assert (one.num_special_tokens_to_add(), one.num_special_tokens_to_add(pair=True)) == (1, 2)
+            assert one.decode(one("a b")["input_ids"], skip_special_tokens=True).startswith("a b")
 
 
 def test_settings_of_a_tokenizer_json(tmp_path: Path) -> None:
@@ -369,3 +418,17 @@ def test_settings_of_a_tokenizer_json(tmp_path: Path) -> None:
     assert tokenizer("a")["input_ids"][0] == 1
     tokenizer.update_post_processor()
     assert tokenizer("a")["input_ids"][0] == 2
+
+
+def test_errors_of_the_content_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.model"
+    for data in (b"root:x:0:0:root:/root", b'{"version": "1.0"}'):
+        path.write_bytes(data)
+        for arguments in ({"vocab_file": path}, {"tokenizer_file": path}):
+            with pytest.raises(ModelFormatError) as error:
+                LlamaTokenizer(**arguments)
+            assert str(error.value).startswith(f"{path}: ")
+    path.write_bytes(b'{"version": "1.0", "model": {"type": "WordPiece", "vocab": {}}}')
+    with pytest.raises(UnsupportedModelError) as unsupported:
+        LlamaTokenizer(path)
+    assert str(unsupported.value).startswith(f"{path}: model.type: ")

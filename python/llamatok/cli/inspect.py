@@ -70,7 +70,10 @@ def run(arguments: argparse.Namespace) -> int:
             parse_special=arguments.parse_special,
         ).ids.tolist()
         if arguments.json:
-            shown = [json.dumps({"tokens": [_token(tokenizer, id) for id in ids]}, ensure_ascii=False)]
+            # A tokenizer.json lists merges; its pieces have no scores.
+            has_scores = tokenizer.settings["format"] != "tokenizer.json"
+            tokens = [_token(tokenizer, id, has_scores) for id in ids]
+            shown = [json.dumps({"tokens": tokens}, ensure_ascii=False)]
         else:
             shown = list(token_view(tokenizer, ids, len(text), _coloured(arguments.color)))
     with open_output(None) as output:
@@ -113,12 +116,12 @@ def _shown_value(value: object) -> str:
     return str(value)
 
 
-def _token(tokenizer: Tokenizer, id: int) -> dict[str, Any]:
+def _token(tokenizer: Tokenizer, id: int, has_scores: bool) -> dict[str, Any]:
     return {
         "id": id,
         "piece": tokenizer.id_to_piece(id),
         "kind": tokenizer.kind(id),
-        "score": tokenizer.score(id),
+        "score": tokenizer.score(id) if has_scores else None,
     }
 
 

@@ -38,7 +38,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="FILE",
-        help="a SentencePiece tokenizer.model or a GGUF file (default: the embedded tokenizer)",
+        help="a tokenizer.model, tokenizer.json or GGUF file (default: the embedded tokenizer)",
     )
 
 

@@ -317,7 +317,7 @@ class _Accelerated:
         """The BatchEncoding of texts, or None where transformers must answer: with its error, or with what is
         not supported here. `texts` and `pairs` are lists, also for a single text."""
         pipeline = self._llamatok_pipeline()
-        if pipeline is None or not texts or options["unknown"]:
+        if pipeline is None or not texts or options["unknown"] or (options["pad_to_multiple_of"] or 0) < 0:
             return None
         truncation = options["truncation_strategy"].value
         arguments: dict[str, Any] = {
@@ -363,7 +363,14 @@ class _Accelerated:
         strategy = options["padding_strategy"].value
         if strategy == "do_not_pad":
             return None
-        length: int = options["max_length"] if strategy == "max_length" else max(batch.lengths(), default=0)
+        if strategy == "max_length":
+            length: int = options["max_length"]
+        else:
+            # What overflows does not count for the library, even where it is longer, for want of room.
+            samples = batch.sample_mapping
+            is_first = np.ones(len(samples), bool)
+            is_first[1:] = samples[1:] != samples[:-1]
+            length = max(batch.lengths()[is_first], default=0)
         multiple = options["pad_to_multiple_of"]
         if multiple:
             length = -(-int(length) // multiple) * multiple

@@ -298,7 +298,9 @@ class Calling(EncodingTexts):
 
 def _as_list(value: Any) -> Any:
     """What iterates over texts, such as an array or a column of a table, as a list."""
-    if value is None or isinstance(value, (str, list, tuple, bytes, dict)) or not hasattr(value, "__iter__"):
+    # The texts of a set have no order.
+    kept = (str, list, tuple, bytes, dict, set, frozenset)
+    if value is None or isinstance(value, kept) or not hasattr(value, "__iter__"):
         return value
     return value.tolist() if hasattr(value, "tolist") else list(value)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, overload
 
 import numpy as np
@@ -37,7 +37,8 @@ class Decoding(Preparing):
 
         Args:
             token_ids: Ids of one text: an int, a list, an array or a tensor. For a list of lists, or what has
-                two dimensions, a list of texts is returned.
+                two dimensions, a list of texts is returned. Of a mapping (a `BatchEncoding`) the `input_ids`
+                are taken.
             skip_special_tokens: Whether to leave out special tokens.
             clean_up_tokenization_spaces: Whether to remove spaces before punctuation and the like; by default
                 the attribute of this name.
@@ -80,11 +81,15 @@ class Decoding(Preparing):
     ) -> list[str]:
         """The texts of several lists of ids; of a flat list, the text of each id by itself.
 
+        A flat list is one text in transformers 5; in 4 it is as here.
+
         The arguments are those of `decode`.
         """
         ids = _ids(sequences)
+        if isinstance(ids, int):
+            raise TypeError("`sequences` must be lists of ids, not a single id")
         if not _is_nested(ids):
-            ids = [item if isinstance(item, (list, tuple)) else [int(item)] for item in ids]
+            ids = [item if isinstance(item, (list, tuple)) else [item] for item in ids]
         texts: list[str] = self.decode(ids, skip_special_tokens, clean_up_tokenization_spaces, **kwargs)
         return [] if len(ids) == 0 else texts
 
@@ -178,7 +183,15 @@ class Decoding(Preparing):
 
 
 def _ids(value: Any) -> Any:
-    """Ids as an int, a list or an array of numpy: tensors are brought to the processor's memory."""
+    """Ids as an int, a list or an array of numpy: tensors are brought to the processor's memory.
+
+    Raises:
+        TypeError: It is None, text, or a mapping without `input_ids`.
+    """
+    if isinstance(value, Mapping) and "input_ids" in value:
+        return _ids(value["input_ids"])
+    if value is None or isinstance(value, (str, bytes, Mapping)):
+        raise TypeError(f"ids must be an int, a list, an array or a tensor, not {type(value).__name__}")
     if isinstance(value, (int, list, tuple, np.ndarray)):
         if isinstance(value, np.ndarray) and value.ndim == 0:
             return int(value)

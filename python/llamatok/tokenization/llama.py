@@ -46,7 +46,8 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         vocab_file: Path of a `tokenizer.model` or of a GGUF file. A dict or list is taken for `vocab`.
         tokenizer_file: Path of a `tokenizer.json`; it goes before `vocab_file`, unless `from_slow`.
         vocab: Ids by token, or tokens in the order of their ids; with `merges`, instead of a file.
-        merges: Pairs of tokens, the first ones first.
+        merges: Pairs of tokens, the first ones first. The pipeline is that of transformers 5: without byte
+            tokens in the vocabulary, unknown characters are left out.
         tokenizer_object: A `tokenizers.Tokenizer` or a `llamatok.Tokenizer`, instead of a file.
         unk_token, bos_token, eos_token: Special tokens. Those that the vocabulary lacks are added to it.
         pad_token, sep_token, cls_token, mask_token: The same; none by default.
@@ -55,10 +56,10 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         sp_model_kwargs: With `enable_sampling` true, merges are left out with probability `alpha`
             (BPE-dropout); `nbest_size` means nothing for BPE.
         seed: Makes that sampling repeatable. Each call draws from it.
-        add_bos_token: Whether to put `bos_token` before each text. By default true for a `tokenizer.model`,
-            and what the file's template says for a `tokenizer.json`.
-        add_eos_token: Whether to put `eos_token` after each text. By default false, or as the file's template
-            says.
+        add_bos_token: Whether to put `bos_token`, if there is one, before each text. By default true for a
+            `tokenizer.model`, and what the file's template says for a `tokenizer.json`.
+        add_eos_token: Whether to put `eos_token`, if there is one, after each text. By default false, or as
+            the file's template says.
         clean_up_tokenization_spaces: Whether decoding removes spaces before punctuation and the like.
         use_default_system_prompt: Whether `default_chat_template` begins with Llama 2's system prompt.
         spaces_between_special_tokens: Kept and saved; decoding goes by its own argument, as in transformers.
@@ -138,7 +139,6 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
             legacy=legacy,
             add_prefix_space=add_prefix_space,
             from_slow=from_slow,
-            unk_token=str(unk_token),
             cache_bytes=cache_bytes,
         )
         loaded = source.pipeline
@@ -296,14 +296,11 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
 
     def _built_template(self) -> tuple[list[Any], list[Any]]:
         bos, eos = self.bos_token, self.eos_token
-        if self._add_bos_token and bos is None:
-            raise ValueError("add_bos_token = True but bos_token = None")
-        if self._add_eos_token and eos is None:
-            raise ValueError("add_eos_token = True but eos_token = None")
 
         def around(sequence: str, type_id: int) -> list[Any]:
-            before = [(bos, self.bos_token_id, type_id)] if self._add_bos_token else []
-            after = [(eos, self.eos_token_id, type_id)] if self._add_eos_token else []
+            # A token that there is not is not added, as in transformers 5; transformers 4 refused it.
+            before = [(bos, self.bos_token_id, type_id)] if self._add_bos_token and bos is not None else []
+            after = [(eos, self.eos_token_id, type_id)] if self._add_eos_token and eos is not None else []
             return [*before, (sequence, None, type_id), *after]
 
         return around("A", 0), around("A", 0) + around("B", 1)
@@ -312,17 +309,14 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
         """Make `bos_token` and `eos_token` take effect as `add_bos_token` and `add_eos_token` say.
 
         Needed after `bos_token` or `eos_token` of a tokenizer from `tokenizer.json` is set; all else takes
-        effect at once.
-
-        Raises:
-            ValueError: A token is to be added that is not set.
+        effect at once. A token that is None is not added.
         """
         self._template = self._built_template()
         self._pipeline = None
 
     @property
     def add_bos_token(self) -> bool:
-        """Whether `bos_token` is put before each text."""
+        """Whether `bos_token` is put before each text, unless it is None."""
         return self._add_bos_token
 
     @add_bos_token.setter
@@ -332,7 +326,7 @@ class LlamaTokenizer(Chatting, Decoding, Loading, Saving):
 
     @property
     def add_eos_token(self) -> bool:
-        """Whether `eos_token` is put after each text."""
+        """Whether `eos_token` is put after each text, unless it is None."""
         return self._add_eos_token
 
     @add_eos_token.setter

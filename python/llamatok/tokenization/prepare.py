@@ -13,6 +13,7 @@ from llamatok.tokenization.strategies import (
     PaddingStrategy,
     TensorType,
     TruncationStrategy,
+    check_multiple,
     resolve,
     side,
 )
@@ -292,6 +293,7 @@ class Preparing(SpecialTokens):
                 f"{main}, but you provided {list(encoded_inputs.keys())}"
             )
         data = dict(encoded_inputs)
+        check_multiple(pad_to_multiple_of)
         required = data[main]
         if required is None or (hasattr(required, "__len__") and len(required) == 0):
             if return_attention_mask:

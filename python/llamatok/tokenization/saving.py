@@ -206,6 +206,8 @@ class Saving(SpecialTokens):
             "padding_side": self.padding_side,
             "truncation_side": self.truncation_side,
             "model_input_names": self.model_input_names,
+            # Where nothing is said, a reader takes the usual token.
+            **{name: None for name in ("bos_token", "eos_token", "unk_token")},
             **self.special_tokens_map,
         }
         if self.split_special_tokens:
@@ -220,7 +222,9 @@ class Saving(SpecialTokens):
         # A template that these two words cannot say is left to the tokenizer.json.
         plain_template = self._slow() or self._template_is_plain(self._ready())
         if plain_template:
-            config["add_bos_token"], config["add_eos_token"] = self._add_bos_token, self._add_eos_token
+            # Some readers refuse to add a token that there is not.
+            config["add_bos_token"] = self._add_bos_token and self.bos_token is not None
+            config["add_eos_token"] = self._add_eos_token and self.eos_token is not None
         if isinstance(self.chat_template, dict):
             config["chat_template"] = [
                 {"name": name, "template": template} for name, template in self.chat_template.items()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from llamatok._core import Pipeline, Tokenizer
+from llamatok._core import ModelFormatError, Pipeline, Tokenizer
 from llamatok.tokenization import tokenizer_json
 from llamatok.tokenization.log import logger
 
@@ -36,7 +37,6 @@ def load(
     legacy: bool | None,
     add_prefix_space: bool | None,
     from_slow: bool,
-    unk_token: str,
     cache_bytes: int | None,
 ) -> Source:
     """The source that a constructor's arguments name; they are those of `LlamaTokenizer`.
@@ -58,7 +58,6 @@ def load(
         data = tokenizer_json.made(
             os.fspath(vocab) if isinstance(vocab, os.PathLike) else vocab,
             merges,
-            unk_token=unk_token,
             # transformers 5, which has these arguments, takes no `legacy` for false.
             legacy=bool(legacy),
             add_prefix_space=add_prefix_space is not False,
@@ -66,23 +65,34 @@ def load(
         return Source(Pipeline.from_tokenizer_json(data, cache_bytes=cache_bytes), bool(legacy))
     if tokenizer_file is not None and not (from_slow and path is not None):
         data = Path(tokenizer_file).read_bytes()
-        return _from_json(data, legacy, add_prefix_space, cache_bytes)._replace(vocab_file=path)
+        with _named(tokenizer_file):
+            return _from_json(data, legacy, add_prefix_space, cache_bytes)._replace(vocab_file=path)
     if path is None:
         raise ValueError(
             "a tokenizer needs a `vocab_file` (tokenizer.model, GGUF), a `tokenizer_file` (tokenizer.json), "
             "or `vocab` and `merges`; `from_pretrained` finds the files in a folder or on the hub"
         )
     data = Path(path).read_bytes()
-    if data.lstrip()[:1] == b"{":
-        return _from_json(data, legacy, add_prefix_space, cache_bytes)
+    with _named(path):
+        if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
+            return _from_json(data, legacy, add_prefix_space, cache_bytes)
+        tokenizer = Tokenizer.from_bytes(data, cache_bytes=cache_bytes)
     decided = _decided(legacy)
-    tokenizer = Tokenizer.from_bytes(data, cache_bytes=cache_bytes)
     pipeline = Pipeline.from_tokenizer(
         tokenizer, legacy=decided, add_prefix_space=add_prefix_space is not False
     )
     if data[:4] != _GGUF:
         return Source(pipeline, decided, path, data)
     return Source(pipeline, decided, path, defaults=_said_by_gguf(tokenizer))
+
+
+@contextlib.contextmanager
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Names the file in the errors about its content."""
+    try:
+        yield
+    except ModelFormatError as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from None
 
 
 _GGUF = b"GGUF"
@@ -99,7 +109,8 @@ def _said_by_gguf(tokenizer: Tokenizer) -> dict[str, Any]:
     settings = tokenizer.settings
     ids = {"bos_token": settings["bos_id"], "eos_token": settings["eos_id"], "pad_token": settings["pad_id"]}
     said: dict[str, Any] = {name: tokenizer.id_to_piece(id) for name, id in ids.items() if id is not None}
-    said["unk_token"] = tokenizer.id_to_piece(settings["unk_id"])
+    if settings["unk_id"] is not None:
+        said["unk_token"] = tokenizer.id_to_piece(settings["unk_id"])
     said["add_bos_token"], said["add_eos_token"] = settings["add_bos"], settings["add_eos"]
     said["chat_template"] = settings["metadata"].get("tokenizer.chat_template")
     return {name: value for name, value in said.items() if value is not None}
@@ -139,6 +150,9 @@ def _from_object(
         is_json = tokenizer.mode == "tokenizer_json"
         return Source(tokenizer, tokenizer.legacy if legacy is None else legacy, has_template=is_json)
     if isinstance(tokenizer, Tokenizer):
+        if tokenizer.settings["format"] == "tokenizer.json":
+            # What pickles a tokenizer is its file.
+            return _from_json(tokenizer.__reduce__()[1][0], legacy, add_prefix_space, cache_bytes)
         decided = _decided(legacy)
         prefix = add_prefix_space is not False
         pipeline = Pipeline.from_tokenizer(tokenizer, legacy=decided, add_prefix_space=prefix)

@@ -93,8 +93,9 @@ def resolve(
 
     Raises:
         ValueError: An unknown name; padding without a padding token; a truncation length that is not a
-            multiple of `pad_to_multiple_of`.
+            multiple of `pad_to_multiple_of`, or that is negative.
     """
+    check_multiple(pad_to_multiple_of)
     if max_length is not None and padding is False and truncation is None:
         if verbose:
             logger.warning_once(
@@ -140,7 +141,7 @@ def resolve(
     if (
         cut is not TruncationStrategy.DO_NOT_TRUNCATE
         and pad is not PaddingStrategy.DO_NOT_PAD
-        and pad_to_multiple_of is not None
+        and pad_to_multiple_of
         and max_length is not None
         and max_length % pad_to_multiple_of != 0
     ):
@@ -149,6 +150,12 @@ def resolve(
             f"({max_length}) is not a multiple of pad_to_multiple_of ({pad_to_multiple_of})."
         )
     return pad, cut, max_length
+
+
+def check_multiple(pad_to_multiple_of: int | None) -> None:
+    """Raises ValueError for a `pad_to_multiple_of` that is negative; 0 is none."""
+    if pad_to_multiple_of is not None and pad_to_multiple_of < 0:
+        raise ValueError(f"`pad_to_multiple_of` must not be negative, not {pad_to_multiple_of}")
 
 
 def _warn_no_length(verb: str, verbose: bool) -> None:

@@ -14,18 +14,18 @@ def made(
     vocab: str | dict[str, int] | Sequence[Any],
     merges: str | Iterable[str | Sequence[str]] | None,
     *,
-    unk_token: str,
     legacy: bool,
     add_prefix_space: bool,
 ) -> bytes:
     """The `tokenizer.json` of a vocabulary with merges: the pipeline of transformers 5's `LlamaTokenizer`.
+
+    Its model has no unknown token: without byte tokens, unknown characters are left out.
 
     Args:
         vocab: Ids by token, tokens in the order of their ids (alone or with a score each), or the path of a
             JSON file of these.
         merges: Pairs of tokens, the first ones first, as two strings or as one with a space between; or the
             path of a text file with a pair on each line.
-        unk_token: The unknown token.
         legacy: Whether each chunk of text gets a prefix space, or the first one only.
         add_prefix_space: Whether there is a prefix space at all.
 
@@ -61,7 +61,7 @@ def made(
             "model": {
                 "type": "BPE",
                 "dropout": None,
-                "unk_token": unk_token if unk_token in vocab else None,
+                "unk_token": None,
                 "continuing_subword_prefix": None,
                 "end_of_word_suffix": None,
                 "fuse_unk": True,

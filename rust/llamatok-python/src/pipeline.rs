@@ -16,7 +16,7 @@ use crate::error::{call_error, load_error};
 use crate::ids::{extract_ids, extract_ragged, IdSource};
 use crate::ints::Ints;
 use crate::texts::{str_texts, StrTexts};
-use crate::tokenizer::{byte_count, thread_count, Tokenizer, DETACH_IDS, DETACH_TEXT_BYTES};
+use crate::tokenizer::{byte_count, thread_count, Core, Tokenizer, DETACH_IDS, DETACH_TEXT_BYTES};
 
 /// (id, content, single_word, lstrip, rstrip, normalized, special)
 type AddedTokenTuple = (TokenId, String, bool, bool, bool, bool, bool);
@@ -118,7 +118,8 @@ fn text<'a>(name: &str, text: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
 
 #[pymethods]
 impl Pipeline {
-    /// The rules of the SentencePiece-backed class over a tokenizer's model.
+    /// The rules of the SentencePiece-backed class over a tokenizer's model; of a tokenizer made from a
+    /// `tokenizer.json` the file's pipeline, whatever the settings.
     #[staticmethod]
     #[pyo3(signature = (tokenizer, *, legacy=true, add_prefix_space=true))]
     fn from_tokenizer(
@@ -128,7 +129,10 @@ impl Pipeline {
     ) -> PyResult<Self> {
         let (core, cache_bytes) = tokenizer.get().parts();
         let settings = SlowSettings { legacy, add_prefix_space };
-        let pipeline = llamatok::Pipeline::from_tokenizer(core.clone(), settings);
+        let pipeline = match core {
+            Core::Model(core) => llamatok::Pipeline::from_tokenizer(core.clone(), settings),
+            Core::Json(core) => Ok(core.pipeline().clone()),
+        };
         Ok(Self::new(pipeline.map_err(|error| call_error(&error))?, cache_bytes))
     }
 

@@ -2,25 +2,48 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use llamatok::TokenId;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 
 use crate::error::call_error;
 use crate::ids::{extract_id_or_ids, IdSource};
 
+/// The core's decoders.
+pub enum Decoder {
+    Model(llamatok::StreamDecoder),
+    Json(Box<llamatok::JsonStreamDecoder>),
+}
+
+impl Decoder {
+    pub fn push(&mut self, ids: &[TokenId], text: &mut String) -> llamatok::Result<()> {
+        match self {
+            Self::Model(decoder) => decoder.push(ids, text),
+            Self::Json(decoder) => decoder.push(ids, text),
+        }
+    }
+
+    fn finish(&mut self, text: &mut String) {
+        match self {
+            Self::Model(decoder) => decoder.finish(text),
+            Self::Json(decoder) => decoder.finish(text),
+        }
+    }
+}
+
 /// Turns ids into text as they arrive; only complete characters come out.
 #[pyclass(frozen, module = "llamatok")]
 pub struct StreamDecoder {
-    decoder: Mutex<llamatok::StreamDecoder>,
+    decoder: Mutex<Decoder>,
     vocab_size: usize,
 }
 
 impl StreamDecoder {
-    pub fn new(decoder: llamatok::StreamDecoder, vocab_size: usize) -> Self {
+    pub fn new(decoder: Decoder, vocab_size: usize) -> Self {
         Self { decoder: Mutex::new(decoder), vocab_size }
     }
 
-    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, llamatok::StreamDecoder> {
+    fn lock(&self, py: Python<'_>) -> MutexGuard<'_, Decoder> {
         self.decoder.lock_py_attached(py).unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -23,6 +23,6 @@ pub use batch::{TextBatch, TokenBatch};
 pub use decode::StreamDecoder;
 pub use error::{Error, ErrorKind, Result};
 pub use model::{Model, ModelFormat, NormalizerSettings};
-pub use pipeline::{EncodingBatch, Pipeline};
+pub use pipeline::{EncodingBatch, JsonStreamDecoder, JsonTokenizer, Pipeline};
 pub use tokenizer::{CacheInfo, EncodeOptions, Text, Tokenizer};
 pub use vocabulary::{Piece, PieceKind, TokenId, Vocabulary};

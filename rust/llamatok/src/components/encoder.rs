@@ -18,7 +18,7 @@ use super::{
 };
 use crate::bpe::ranked::{RankedEngine, RankedWorker, Span, WordRule};
 use crate::vocabulary::SPACE_SYMBOL;
-use crate::{Result, TokenId};
+use crate::{CacheInfo, Result, TokenId};
 
 /// `▁`.
 const SPACE: char = '▁';
@@ -85,6 +85,11 @@ impl Encoder {
     /// Why text goes the general way, if it does.
     pub(crate) fn general_because(&self) -> Option<&'static str> {
         self.engine.general_because()
+    }
+
+    /// The state of the word caches.
+    pub(crate) fn cache_info(&self) -> CacheInfo {
+        self.engine.cache_info()
     }
 
     /// Lends a worker to `work`.

@@ -6,7 +6,7 @@ use crate::Error;
 pub(super) fn recognize(data: &[u8]) -> Option<Error> {
     let damaged = |message: &str| Some(Error::model_format("file", message));
     let unsupported = |message: &str| Some(Error::unsupported("file", message));
-    let text = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data).trim_ascii_start();
+    let text = text(data);
     if text.starts_with(b"version https://git-lfs.github.com/spec/") {
         return damaged(
             "this is a Git LFS pointer, not the model itself\nhint: run `git lfs pull`, or download the file again",
@@ -20,10 +20,10 @@ pub(super) fn recognize(data: &[u8]) -> Option<Error> {
             "this is a web page (HTML), not a model\nhint: the download may have led to a log-in or error page",
         );
     }
-    if is_json(text) {
+    if is_json(data) {
         return unsupported(
             "this is a JSON file; a `tokenizer.json` states a pipeline of its own, and is not read as a model\n\
-             hint: `LlamaTokenizer` reads it; here, use the `tokenizer.model` or GGUF file of the same model",
+             hint: `JsonTokenizer` reads it; here, use the `tokenizer.model` or GGUF file of the same model",
         );
     }
     if is_tiktoken(data) {
@@ -47,7 +47,14 @@ fn starts_with_ignoring_case(data: &[u8], prefix: &[u8]) -> bool {
     data.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-fn is_json(text: &[u8]) -> bool {
+/// The data without what may stand before a text.
+fn text(data: &[u8]) -> &[u8] {
+    data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data).trim_ascii_start()
+}
+
+/// Whether the data begins as JSON does.
+pub(super) fn is_json(data: &[u8]) -> bool {
+    let text = text(data);
     let after = text.strip_prefix(b"{").or_else(|| text.strip_prefix(b"["));
     after
         .is_some_and(|rest| matches!(rest.trim_ascii_start().first(), None | Some(b'"' | b'}' | b'{' | b'[')))

@@ -43,8 +43,49 @@ const HEAD_BYTES: u64 = 4096;
 /// ```
 pub fn from_file(path: impl AsRef<Path>) -> Result<Model> {
     let path = path.as_ref();
+    let found = find_in_file(path)?;
+    found.model().map_err(|error| error.in_source(path.display().to_string()))
+}
+
+/// What a file was found to hold.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// A model.
+    Model(Box<Model>),
+    /// What looks like a `tokenizer.json`, unread: [`tokenizer_json::read`] and
+    /// [`JsonTokenizer`](crate::JsonTokenizer) take it.
+    TokenizerJson(Vec<u8>),
+}
+
+impl Found {
+    fn model(self) -> Result<Model> {
+        match self {
+            Self::Model(model) => Ok(*model),
+            Self::TokenizerJson(data) => from_bytes(&data),
+        }
+    }
+}
+
+/// Tells a model from a `tokenizer.json` by the content of a file, and reads the model.
+///
+/// # Errors
+/// As [`from_file`], but for JSON.
+pub fn find_in_file(path: impl AsRef<Path>) -> Result<Found> {
+    let path = path.as_ref();
     let name = path.display().to_string();
     read_file(path, &name).map_err(|error| error.in_source(name))
+}
+
+/// As [`find_in_file`], in memory.
+///
+/// # Errors
+/// As [`from_bytes`], but for JSON.
+pub fn find(data: Vec<u8>) -> Result<Found> {
+    match from_bytes(&data) {
+        Ok(model) => Ok(Found::Model(Box::new(model))),
+        Err(_) if foreign::is_json(&data) && data.len() <= MAX_MODEL_BYTES => Ok(Found::TokenizerJson(data)),
+        Err(error) => Err(error),
+    }
 }
 
 /// Reads a model from memory: the bytes of a SentencePiece `tokenizer.model` or of a GGUF file.
@@ -77,14 +118,15 @@ pub fn from_bytes(data: &[u8]) -> Result<Model> {
     })
 }
 
-fn read_file(path: &Path, name: &str) -> Result<Model> {
+fn read_file(path: &Path, name: &str) -> Result<Found> {
     let io = |error| Error::io(name, error);
     let mut file = File::open(path).map_err(io)?;
     let metadata = file.metadata().map_err(io)?;
     let mut data = Vec::new();
     file.by_ref().take(HEAD_BYTES).read_to_end(&mut data).map_err(io)?;
     if data.starts_with(gguf::MAGIC) {
-        return gguf::read(Cursor::new(data).chain(file), name);
+        let model = gguf::read(Cursor::new(data).chain(file), name)?;
+        return Ok(Found::Model(Box::new(model)));
     }
     let size = metadata.len();
     if size > MAX_MODEL_BYTES as u64 {
@@ -93,7 +135,7 @@ fn read_file(path: &Path, name: &str) -> Result<Model> {
     // A pipe has no size: one byte beyond the limit is enough to see that it is passed.
     let rest = (MAX_MODEL_BYTES as u64 + 1).saturating_sub(data.len() as u64);
     file.take(rest).read_to_end(&mut data).map_err(io)?;
-    from_bytes(&data)
+    find(data)
 }
 
 fn too_large(size: u64) -> Error {

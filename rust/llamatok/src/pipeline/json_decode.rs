@@ -67,20 +67,51 @@ impl JsonDecoder {
         out: &mut Vec<u8>,
     ) {
         let skip = options.skip_special_tokens;
-        let (entries, texts, strips) = match self {
-            Self::Table { entries, texts, strips } => (entries, texts.as_bytes(), *strips),
+        match self {
+            Self::Table { .. } => self.append(ids, skip, true, out),
             Self::Steps(decoder) => {
                 let ids = ids.iter().filter(|&&id| !(skip && is_left_out(pipeline, id)));
                 let tokens = ids.filter_map(|&id| pipeline.id_to_token(id)).map(str::to_owned).collect();
                 out.extend_from_slice(decode_tokens(decoder.as_ref(), tokens).as_bytes());
-                return;
             }
-        };
+        }
+    }
+
+    /// As [`decode`](Self::decode), but byte tokens give their bytes as they are; only where there is a table.
+    pub(super) fn decode_bytes(&self, ids: &[TokenId], skip: bool, out: &mut Vec<u8>) {
+        self.append(ids, skip, false, out);
+    }
+
+    /// Whether there is a table.
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self, Self::Table { .. })
+    }
+
+    /// Whether one space is taken off the beginning, where there is a table.
+    pub(super) fn strips(&self) -> bool {
+        matches!(self, Self::Table { strips: true, .. })
+    }
+
+    /// What an id gives by the table; `None` where that is nothing.
+    pub(super) fn unit(&self, id: TokenId, skip_special: bool) -> Option<Unit<'_>> {
+        let Self::Table { entries, texts, .. } = self else { return None };
+        let entry = entries.get(id as usize)?;
+        match entry.kind {
+            _ if skip_special && entry.is_special => None,
+            Kind::None => None,
+            Kind::Byte(byte) => Some(Unit::Byte(byte)),
+            Kind::Text => Some(Unit::Text(&texts[entry.start as usize..][..entry.len as usize])),
+        }
+    }
+
+    fn append(&self, ids: &[TokenId], skip_special: bool, as_text: bool, out: &mut Vec<u8>) {
+        let Self::Table { entries, texts, strips } = self else { return };
+        let texts = texts.as_bytes();
         let start = out.len();
         // Where the run of byte tokens that is under way begins.
         let mut run = None;
         for entry in ids.iter().filter_map(|&id| entries.get(id as usize)) {
-            if entry.kind == Kind::None || (skip && entry.is_special) {
+            if entry.kind == Kind::None || (skip_special && entry.is_special) {
                 continue;
             }
             if let Kind::Byte(byte) = entry.kind {
@@ -89,17 +120,24 @@ impl JsonDecoder {
                 continue;
             }
             if let Some(run) = run.take() {
-                end_run(run, out);
+                end_run(run, as_text, out);
             }
             out.extend_from_slice(&texts[entry.start as usize..][..entry.len as usize]);
         }
         if let Some(run) = run {
-            end_run(run, out);
+            end_run(run, as_text, out);
         }
-        if strips && out.get(start) == Some(&b' ') {
+        if *strips && out.get(start) == Some(&b' ') {
             out.remove(start);
         }
     }
+}
+
+/// What an id gives by the table.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Unit<'a> {
+    Text(&'a str),
+    Byte(u8),
 }
 
 /// The most ids that a table is made for.
@@ -129,9 +167,9 @@ fn is_llamas(decoder: &Decoder) -> Option<bool> {
     }
 }
 
-/// Ends a run of bytes: where it is not UTF-8, each byte becomes U+FFFD.
-fn end_run(start: usize, out: &mut Vec<u8>) {
-    if std::str::from_utf8(&out[start..]).is_err() {
+/// Ends a run of bytes: where it is not UTF-8, each byte becomes U+FFFD, if a text is wanted.
+pub(super) fn end_run(start: usize, as_text: bool, out: &mut Vec<u8>) {
+    if as_text && std::str::from_utf8(&out[start..]).is_err() {
         let len = out.len() - start;
         out.truncate(start);
         out.extend_from_slice("\u{FFFD}".repeat(len).as_bytes());

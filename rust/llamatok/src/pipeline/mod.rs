@@ -1,7 +1,8 @@
 //! Text to ids and back by the rules of Hugging Face's Llama tokenizers.
 //!
 //! A pipeline made from a SentencePiece model follows transformers' SentencePiece-backed class
-//! (`sentencepiece`), one made from a `tokenizer.json` the HF tokenizers library (`tokenizer_json`). Around the ids of texts stand templates, pairs are joined, rows are cut to a
+//! (`sentencepiece`), one made from a `tokenizer.json` the HF tokenizers library
+//! (`tokenizer_json`). Around the ids of texts stand templates, pairs are joined, rows are cut to a
 //! length: all that is the same for every pipeline (`batch`).
 
 mod batch;
@@ -9,8 +10,10 @@ mod columns;
 mod convert;
 mod decode;
 mod json_decode;
+mod plain;
 mod sentencepiece;
 mod spans;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod tokenizer_json;
@@ -21,7 +24,9 @@ use std::sync::{Arc, OnceLock};
 pub use crate::batch::fill;
 pub use batch::{Column, EncodingBatch, PipelineOptions, Sequences};
 pub use decode::DecodeOptions;
+pub use plain::JsonTokenizer;
 pub use sentencepiece::SlowSettings;
+pub use stream::JsonStreamDecoder;
 
 use crate::added_tokens::{automata, python, AddedToken, AddedTokens};
 use crate::bpe::engine;
@@ -244,6 +249,16 @@ impl Pipeline {
         match &self.rules {
             Rules::SentencePiece { .. } => None,
             Rules::TokenizerJson { rules, .. } => Some(rules.file()),
+        }
+    }
+
+    /// The decoder of a `tokenizer.json`.
+    fn json_decoder(&self) -> Option<&json_decode::JsonDecoder> {
+        match &self.rules {
+            Rules::SentencePiece { .. } => None,
+            Rules::TokenizerJson { decoder, .. } => {
+                Some(decoder.get_or_init(|| json_decode::JsonDecoder::new(self)))
+            }
         }
     }
 

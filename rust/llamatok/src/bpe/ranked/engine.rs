@@ -10,7 +10,7 @@ use crate::bpe::scan::Level;
 use crate::bpe::words::Reason;
 use crate::components::BpeModel;
 use crate::vocabulary::SPACE_SYMBOL;
-use crate::{Result, TokenId};
+use crate::{CacheInfo, Result, TokenId};
 
 /// What text is to the engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +116,11 @@ impl RankedEngine {
             Path::Fast { .. } => None,
             Path::General(reason) => Some(reason),
         }
+    }
+
+    pub(crate) fn cache_info(&self) -> CacheInfo {
+        let (limit_bytes, used_bytes) = self.cache.info();
+        CacheInfo { limit_bytes, used_bytes }
     }
 
     /// Lends a worker to `work`.

@@ -74,6 +74,23 @@ fn files_give_the_same_as_their_bytes() {
 }
 
 #[test]
+fn a_tokenizer_json_is_told_from_a_model() {
+    let model = sentencepiece::Proto::good().encode();
+    let json = b"\n {\"version\": \"1.0\"}".to_vec();
+    for (name, data) in [("b.model", &model), ("b.json", &json)] {
+        let file = TempFile::new(name, data);
+        for found in [find_in_file(&file.0).unwrap(), find(data.clone()).unwrap()] {
+            match found {
+                Found::Model(found) => assert_eq!(found.serialized, model),
+                Found::TokenizerJson(found) => assert_eq!(found, json),
+            }
+        }
+        assert_eq!(from_file(&file.0).is_ok(), name == "b.model");
+    }
+    assert_eq!(find(b"neither".to_vec()).unwrap_err().kind(), ErrorKind::ModelFormat);
+}
+
+#[test]
 fn file_errors_name_the_file() {
     let missing = from_file("no/such/tokenizer.model").unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::Io);
@@ -124,7 +141,7 @@ fn other_files_are_named() {
         (ModelFormat, b"PK\x03\x04....", "ZIP"),
         (ModelFormat, b"\x1f\x8b\x08....", "compressed"),
         (ModelFormat, b"\x10\0\0\0\0\0\0\0{\"__metadata__\":{}}", "safetensors"),
-        (Unsupported, b"{\n  \"version\": \"1.0\"}", "`LlamaTokenizer` reads it"),
+        (Unsupported, b"{\n  \"version\": \"1.0\"}", "`JsonTokenizer` reads it"),
         (Unsupported, b"\xef\xbb\xbf \n{\"a\":1}", "JSON"),
         (Unsupported, b"{}", "JSON"),
         (Unsupported, b"IQ== 0\nIg== 1\n", "tiktoken"),
