@@ -38,8 +38,9 @@ class Saving(SpecialTokens):
     can_save_slow_tokenizer: Any
     vocab_size: Any
 
-    def _built_template(self) -> tuple[list[Any], list[Any]]:
-        raise NotImplementedError
+    if TYPE_CHECKING:
+
+        def _built_template(self) -> tuple[list[Any], list[Any]]: ...
 
     def save_pretrained(
         self,

@@ -81,11 +81,11 @@ class SpecialTokens:
         """Whether the rules are those of the SentencePiece-backed class."""
         return self._core.mode == "sentencepiece"
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    if TYPE_CHECKING:
 
-    def _ready(self) -> Pipeline:
-        raise NotImplementedError
+        def __len__(self) -> int: ...
+
+        def _ready(self) -> Pipeline: ...
 
     def _id_of(self, token: str) -> int | None:
         """The id of a token, that of the unknown token if there is no such token."""

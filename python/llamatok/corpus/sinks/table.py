@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -124,8 +125,9 @@ class TableSink(Sink):
                 if group:
                     writer.write_table(pa.Table.from_batches(group))
 
+    @abstractmethod
     def _writer(self, path: str, schema: pa.Schema) -> Any:
-        raise NotImplementedError
+        """A writer of tables into a new file, to be used as a context."""
 
     def format_state(self) -> dict[str, Any]:
         """The columns, which the first documents decide."""
