@@ -321,3 +321,22 @@ def test_not_a_tokenizer_json():
         Pipeline.from_tokenizer_json("{}")
     with pytest.raises(ValueError, match="model"):
         Pipeline.from_tokenizer_json(b"{}")
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("from_json", [True, False])
+def test_a_long_text_is_shared_among_threads_with_the_same_ids(legacy, from_json):
+    made = Pipeline.from_tokenizer(Tokenizer.default(), legacy=legacy)
+    made = made.with_added_tokens([(1, "<s>", False, False, False, False, True)])
+    pipeline = Pipeline.from_tokenizer_json(made.to_json()) if from_json else made
+    for part in ["the end  of\n ", "▁ ▁a ▁▁ b", "中文漢字", "abab", "    ", "é🦙 \ufffd ", "x", "a<s>b "]:
+        text = part * (1_700_000 // len(part.encode()) + 3)
+        expected = pipeline.encode_batch([text], num_threads=1).ids
+        for texts in ([text], [text, part]):
+            batch = pipeline.encode_batch(texts, num_threads=3)
+            assert np.array_equal(batch.ids[: len(expected)], expected), part
+    words = [["the end " * 200_000, "x"]]
+    alone = pipeline.encode_batch(words, is_split_into_words=True, num_threads=1, offsets=True)
+    shared = pipeline.encode_batch(words, is_split_into_words=True, num_threads=3, offsets=True)
+    assert np.array_equal(alone.ids, shared.ids)
+    assert np.array_equal(alone.char_offsets, shared.char_offsets)

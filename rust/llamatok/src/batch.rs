@@ -214,6 +214,9 @@ pub(crate) fn with_capacity<T>(capacity: usize) -> Vec<T> {
     vector
 }
 
+/// The least length of the parts of a text that threads share, in bytes.
+pub(crate) const SLICE_BYTES: usize = 512 << 10;
+
 /// The least work worth a task of its own, in bytes of text.
 const MIN_TASK_BYTES: usize = 64 << 10;
 /// The most work in one task, so that threads end at about the same time.
@@ -263,7 +266,7 @@ pub(crate) fn share_out_by(
 /// The most threads of a call, whatever it asks for.
 const MAX_THREADS: usize = 1024;
 
-fn thread_count(num_threads: Option<usize>) -> usize {
+pub(crate) fn thread_count(num_threads: Option<usize>) -> usize {
     num_threads
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
         .clamp(1, MAX_THREADS)
@@ -352,7 +355,7 @@ pub(crate) fn run_while_made<J: Send, T: Send, E>(
 }
 
 /// Runs `drain`, which works until nothing is left, on this thread and as many more as make up `threads`.
-fn share(threads: usize, drain: impl Fn() + Sync) {
+pub(crate) fn share(threads: usize, drain: impl Fn() + Sync) {
     std::thread::scope(|scope| {
         for _ in 1..threads {
             // Where the system gives no more threads, the others do the work.

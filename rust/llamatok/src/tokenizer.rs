@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use crate::batch::{self, Arenas, Part, TextBatch, TokenBatch};
+use crate::batch::{self, Arenas, Part, TextBatch, TokenBatch, SLICE_BYTES};
 use crate::bpe::engine::{Engine, Worker};
 use crate::decode::{self, DecodeTable, StreamDecoder};
 use crate::special::{Part as SpecialPart, SpecialMatcher};
@@ -71,9 +71,6 @@ struct Slice<'a> {
     begins_text: bool,
     ends_text: bool,
 }
-
-/// The least length of the parts of a text, in bytes.
-const SLICE_BYTES: usize = 512 << 10;
 
 /// A tokenizer. Immutable and shareable among threads; clones share everything.
 #[derive(Debug, Clone)]

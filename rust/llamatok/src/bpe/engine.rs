@@ -52,6 +52,11 @@ pub(crate) struct Worker {
 const MAX_IDLE: usize = 64;
 
 impl Worker {
+    /// Lets so many threads share a long text, for the time of a call.
+    pub(crate) fn share_long_texts(&mut self, threads: usize) {
+        self.fast.share_long_texts(threads);
+    }
+
     /// Gives up what only a call needs.
     fn release(&mut self) {
         self.fast.release();

@@ -9,7 +9,8 @@
 //! together; their ids are then put in their places.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cache::{Cache, Cells, Handle, LongKey, ShortKey, Tables, LONG, SHORT};
 use super::classes::ByteClasses;
@@ -17,6 +18,7 @@ use super::merges::ranks;
 use super::runs::{run_len, Runs};
 use super::scan::{Level, Scanner, BLOCK};
 use super::words::{Merged, Reason, Splits, WordMerger, WordScratch, SPACE};
+use crate::batch::{self, SLICE_BYTES};
 use crate::model::Model;
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary, SPACE_SYMBOL};
 
@@ -44,6 +46,8 @@ pub(crate) struct FastMerger {
 pub(crate) struct FastScratch {
     handle: Option<Handle>,
     buffers: Buffers,
+    /// How many threads may share a long text in this call; none but this one for 0.
+    threads: usize,
 }
 
 #[derive(Debug, Default)]
@@ -89,10 +93,16 @@ const ENOUGH_PENDING: usize = 16;
 pub(crate) const MAX_KEPT_BYTES: usize = 1 << 20;
 
 impl FastScratch {
+    /// Lets so many threads share a long text, for the time of a call.
+    pub(crate) fn share_long_texts(&mut self, threads: usize) {
+        self.threads = threads;
+    }
+
     /// Gives up what only a call needs: the cache's tables, which may have been replaced, and buffers
     /// that a long text has made large.
     pub(crate) fn release(&mut self) {
         self.handle = None;
+        self.threads = 0;
         let Buffers { text, words, pending, .. } = &self.buffers;
         if text.capacity() + words.bytes() + pending.merged.bytes() > MAX_KEPT_BYTES {
             self.buffers = Buffers::default();
@@ -158,6 +168,9 @@ impl FastMerger {
         prefix: bool,
         out: &mut Vec<TokenId>,
     ) {
+        if scratch.threads > 1 && text.len() >= 2 * SLICE_BYTES {
+            return self.encode_shared(cache, scratch.threads, text, prefix, out);
+        }
         let first = out.len();
         let mut rest = text;
         let buffer = &mut scratch.buffers.text;
@@ -176,6 +189,42 @@ impl FastMerger {
         if let Some(unknown) = self.fused_id {
             fuse(out, first, unknown);
         }
+    }
+
+    /// The same on several threads, which encode the parts between cuts.
+    fn encode_shared(
+        &self,
+        cache: &Arc<Cache>,
+        threads: usize,
+        text: &str,
+        prefix: bool,
+        out: &mut Vec<TokenId>,
+    ) {
+        let mut tasks = Vec::with_capacity(text.len() / SLICE_BYTES + 1);
+        let mut start = 0;
+        while text.len() - start >= 2 * SLICE_BYTES {
+            let range = start + SLICE_BYTES..start + 2 * SLICE_BYTES;
+            let Some(end) = self.find_cut(text.as_bytes(), range) else { break };
+            tasks.push(start..end);
+            start = end;
+        }
+        tasks.push(start..text.len());
+        let parts = Mutex::new(Vec::with_capacity(tasks.len()));
+        let next = AtomicUsize::new(0);
+        batch::share(threads.min(tasks.len()), || {
+            let mut scratch = FastScratch::default();
+            while let Some((index, range)) =
+                Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, tasks.get(index)?)))
+            {
+                let mut ids = Vec::with_capacity(range.len() / 3);
+                self.encode(cache, &mut scratch, &text[range.clone()], prefix && index == 0, &mut ids);
+                parts.lock().unwrap_or_else(PoisonError::into_inner).push((index, ids));
+            }
+        });
+        let mut parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
+        parts.sort_unstable_by_key(|&(index, _)| index);
+        out.reserve(parts.iter().map(|(_, ids)| ids.len()).sum());
+        parts.iter().for_each(|(_, ids)| out.extend_from_slice(ids));
     }
 
     /// The first place in `range` where `text` may be cut in two that are encoded by themselves: a run of

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::columns::{Columns, Details, NO_WORD};
 use super::truncate::{cut, windows};
 use super::{Pipeline, Rules, Worker};
-use crate::batch::{concat, run, share_out_by};
+use crate::batch::{concat, run, share_out_by, thread_count};
 use crate::components::Truncation;
 use crate::post_process::{TemplateItem, Templates};
 use crate::random::Random;
@@ -171,7 +171,13 @@ impl Pipeline {
         let num_threads = if is_small && texts.len() <= MAX_SMALL { Some(1) } else { num_threads };
         let tasks = share_out_by(texts.len(), num_threads, weight);
         let parts = run(&tasks, num_threads, |task| {
-            self.with_worker(|worker| self.encode_task(worker, texts, pairs, task, options, seed))
+            self.with_worker(|worker| {
+                if tasks.len() == 1 {
+                    // The other threads have nothing else to do.
+                    worker.share_long_texts(thread_count(num_threads));
+                }
+                self.encode_task(worker, texts, pairs, task, options, seed)
+            })
         })?;
         Ok(self.join(parts, pairs.is_some(), options, num_threads))
     }

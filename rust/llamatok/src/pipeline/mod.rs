@@ -79,6 +79,16 @@ enum Worker<'a> {
     TokenizerJson(&'a mut RankedWorker),
 }
 
+impl Worker<'_> {
+    /// Lets so many threads share a long text, for the time of a call.
+    fn share_long_texts(&mut self, threads: usize) {
+        match self {
+            Self::SentencePiece(worker) => worker.share_long_texts(threads),
+            Self::TokenizerJson(worker) => worker.share_long_texts(threads),
+        }
+    }
+}
+
 impl Pipeline {
     /// The rules of transformers' SentencePiece-backed class over a model, without added tokens and with
     /// templates that add nothing.
