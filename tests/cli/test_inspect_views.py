@@ -1,13 +1,16 @@
-"""`inspect --html`, `--beside` and `--compare-legacy`."""
+"""`inspect --html`, `--beside`, `--compare-legacy` and `--report`."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import llamatok
 from llamatok import Tokenizer
 
 from .conftest import Run
+
+DEFAULT = Path(llamatok.__file__).parent / "data" / "default.model"
 
 
 def test_a_page(run: Run, tmp_path: Path) -> None:
@@ -23,7 +26,7 @@ def test_a_page(run: Run, tmp_path: Path) -> None:
 def test_two_models_on_a_text(run: Run, tokenizer: Tokenizer, tmp_path: Path) -> None:
     other = tmp_path / "other.model"
     assert run("inspect", "--text", "x", "--beside", other, status=1).stderr
-    other.write_bytes((Path(__file__).parents[2] / "python/llamatok/data/default.model").read_bytes())
+    other.write_bytes(DEFAULT.read_bytes())
     views = json.loads(run("inspect", "--json", "--text", "Hi", "--beside", other).stdout)["views"]
     assert [view["title"] for view in views] == ["the embedded tokenizer", "other.model"]
     assert [t["id"] for t in views[0]["tokens"]] == tokenizer.encode("Hi")
@@ -39,7 +42,23 @@ def test_legacy_beside_not(run: Run) -> None:
     assert "≠" in legacy
 
 
+def test_a_report(run: Run, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path, text = tmp_path / "report.html", tmp_path / "text.txt"
+    text.write_text("Hello 🦙", encoding="utf-8")
+    run("inspect", "--report", path, "--measure", text)
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert str(text) in path.read_text(encoding="utf-8")
+    found = json.loads(run("inspect", "--report", "-", "--json", "--measure", text).stdout)
+    assert found["kinds"]["byte"] == 256
+    assert found["texts"][0]["tokens"] == tokenizer.count("Hello 🦙")
+    two = json.loads(run("inspect", "--report", "-", "--json", "--beside", DEFAULT).stdout)
+    assert two["common"] == tokenizer.vocab_size
+    assert two["only_in_first"] == two["only_in_second"] == []
+
+
 def test_calls_that_make_no_sense(run: Run) -> None:
     assert b"--text" in run("inspect", "--html", "-", status=2).stderr
     assert b"--add-bos" in run("inspect", "--compare-legacy", "--text", "a", "--add-bos", status=2).stderr
     run("inspect", "--compare-legacy", "--beside", "x", "--text", "a", status=2)
+    assert b"--report" in run("inspect", "--measure", "x", status=2).stderr
+    assert b"of a text" in run("inspect", "--report", "-", "--text", "a", status=2).stderr

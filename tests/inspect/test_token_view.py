@@ -1,4 +1,4 @@
-"""What is shown of a text's tokens: groups, ranges, differences, and nothing that a text could do to a page."""
+"""The view of a text's tokens: groups, ranges, differences, and nothing that a text could do to a page."""
 
 from __future__ import annotations
 

@@ -20,6 +20,7 @@ EXAMPLES = """\
   llamatok inspect --text "Hello  world"
   llamatok inspect tokenizer.model --text - < notes.txt
   llamatok inspect --text "Hello  world" --beside tokenizer.model --html tokens.html
+  llamatok inspect tokenizer.model --report vocabulary.html
 
 Without --text: the settings found in the model file, and which engine serves it. With --text: each token's
 id, kind, piece and range of characters, spaces shown as in the vocabulary and characters without a piece as

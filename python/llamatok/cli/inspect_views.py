@@ -10,9 +10,10 @@ import sys
 from llamatok import Tokenizer
 from llamatok.cli import options
 from llamatok.cli.errors import UsageError
-from llamatok.cli.io import open_output
+from llamatok.cli.io import Inputs, open_output
 from llamatok.inspect import tokens_html
 from llamatok.inspect.tokens import TokenView, legacy_views, side_by_side, token_view
+from llamatok.inspect.vocabulary import compare, vocabulary_report
 
 EMBEDDED = "the embedded tokenizer"
 
@@ -22,8 +23,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html", metavar="FILE", help="write the tokens of --text as a page of its own; `-`: standard output"
     )
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write what is in the vocabulary as a page (with --json as JSON); `-`: standard output",
+    )
+    parser.add_argument(
+        "--measure",
+        nargs="+",
+        metavar="TEXTFILE",
+        help="files to measure bytes per token over, for --report (default: sentences in several languages)",
+    )
     beside = parser.add_mutually_exclusive_group()
-    beside.add_argument("--beside", metavar="MODEL2", help="show another model's tokens beside")
+    beside.add_argument(
+        "--beside", metavar="MODEL2", help="show another model's tokens, or its vocabulary, beside"
+    )
     beside.add_argument(
         "--compare-legacy",
         action="store_true",
@@ -33,11 +47,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def asked_for(arguments: argparse.Namespace) -> bool:
     """Whether one of these views is asked for."""
-    return bool(arguments.html or arguments.beside or arguments.compare_legacy)
+    names = ("html", "report", "measure", "beside")
+    return arguments.compare_legacy or any(getattr(arguments, name) is not None for name in names)
 
 
 def run(arguments: argparse.Namespace, tokenizer: Tokenizer, coloured: bool) -> int:
     """Writes the view that the arguments ask for."""
+    if arguments.report is not None:
+        return _run_report(arguments, tokenizer)
+    if arguments.measure is not None:
+        raise UsageError("--measure is for --report", "give --report FILE")
     if arguments.text is None:
         raise UsageError("there is no text to show the tokens of", "give --text TEXT, or --text - to read it")
     views = _token_views(arguments, tokenizer)
@@ -70,7 +89,7 @@ def _token_views(arguments: argparse.Namespace, tokenizer: Tokenizer) -> list[To
         return list(legacy_views(tokenizer, text.decode(errors="replace")))
     names = model_names(arguments)
     view = token_view(tokenizer, text, title=names[0], **flags)
-    if not arguments.beside:
+    if arguments.beside is None:
         return [view]
     other = token_view(options.load_model(arguments.beside), text, title=names[1], **flags)
     return list(side_by_side(view, other))
@@ -83,3 +102,40 @@ def model_names(arguments: argparse.Namespace) -> tuple[str, str]:
     if short[0] == short[1]:
         short = [path or EMBEDDED for path in paths]
     return short[0], short[1]
+
+
+def _run_report(arguments: argparse.Namespace, tokenizer: Tokenizer) -> int:
+    for name in ("text", "html"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(
+                f"--report is of a vocabulary, and --{name} of a text",
+                "write them one after the other; --measure names files to measure the vocabulary over",
+            )
+    if arguments.compare_legacy:
+        raise UsageError("--compare-legacy is of a text: a vocabulary has nothing of it")
+    texts = None
+    if arguments.measure is not None:
+        texts = {name: content.read() for name, content in Inputs(arguments.measure).open_each()}
+    models = [tokenizer] if arguments.beside is None else [tokenizer, options.load_model(arguments.beside)]
+    reports = [
+        vocabulary_report(model, texts, name=name)
+        for model, name in zip(models, model_names(arguments), strict=False)
+    ]
+    beside = reports[1] if len(reports) > 1 else None
+    if arguments.json:
+        found = reports[0].to_dict()
+        if beside is not None:
+            compared = compare(reports[0], beside)
+            found = {"reports": [found, beside.to_dict()], "common": compared.common} | {
+                name: [{"id": id, "piece": report.pieces[id].piece} for id in ids]
+                for name, report, ids in (
+                    ("only_in_first", reports[0], compared.only_left),
+                    ("only_in_second", beside, compared.only_right),
+                )
+            }
+        shown = json.dumps(found, ensure_ascii=False) + "\n"
+    else:
+        shown = reports[0].to_html(beside)
+    with open_output(arguments.report) as output:
+        output.write(shown.encode())
+    return 0

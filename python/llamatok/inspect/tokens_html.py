@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from llamatok.inspect.tokens import Group, Token, TokenView
 
-__all__ = ["fill", "fragment", "page"]
+__all__ = ["chip", "describe", "escaped", "fill", "fragment", "page"]
 
 #: What a page and a notebook show at most, in tokens; more would be slow to draw, and nobody reads them.
 PAGE_TOKENS = 20_000
@@ -33,7 +33,7 @@ def page(views: Sequence[TokenView], title: str = "Tokens") -> str:
     """A page that needs nothing else, of one view or several side by side."""
     css = Path(__file__).with_name("tokens.css").read_text(encoding="utf-8")
     panels = "\n".join(_panel(view, i) for i, view in enumerate(views))
-    return fill("tokens.html", title=_escaped(title), css=css, panels=panels, legend=_legend(views))
+    return fill("tokens.html", title=escaped(title), css=css, panels=panels, legend=_legend(views))
 
 
 def fragment(views: Sequence[TokenView], more: str = "") -> str:
@@ -43,7 +43,7 @@ def fragment(views: Sequence[TokenView], more: str = "") -> str:
     parts = [f'<div class="llamatok"><style>{css}</style>']
     for view in views:
         if view.title:
-            parts.append(f'<p class="name">{_escaped(view.title)}</p>')
+            parts.append(f'<p class="name">{escaped(view.title)}</p>')
         parts.append(f'<div class="tokens" role="list">{_tokens(view, left, "listitem")}</div>')
         parts.append(_left_out(view, left))
         left = max(0, left - len(view.tokens))
@@ -53,7 +53,7 @@ def fragment(views: Sequence[TokenView], more: str = "") -> str:
 
 
 def _panel(view: TokenView, index: int) -> str:
-    name = _escaped(view.title) or "Tokens"
+    name = escaped(view.title) or "Tokens"
     facts = [view.totals()]
     if view.size and view.tokens:
         facts.append(f"{view.size / len(view.tokens):.2f} bytes per token")
@@ -85,6 +85,13 @@ def _tokens(view: TokenView, limit: int, role: str) -> str:
     return "".join(parts)
 
 
+def chip(token: Token, index: int) -> str:
+    """A piece of a list of pieces."""
+    from llamatok.inspect.tokens import TokenView
+
+    return _group(TokenView([token]).groups()[0], index, "listitem", False)
+
+
 def _group(group: Group, index: int, role: str, different: bool) -> str:
     classes = ["token", f"c{index % _TURNS}"]
     if group.kind != "text":
@@ -93,7 +100,7 @@ def _group(group: Group, index: int, role: str, different: bool) -> str:
         classes.append("padding")
     if different:
         classes.append("different")
-    label = _escaped(describe(group, different))
+    label = escaped(describe(group, different))
     place = "" if group.span is None else f' data-start="{group.span[0]}" data-end="{group.span[1]}"'
     focus = f' tabindex="{0 if index == 0 else -1}" aria-selected="false"' if role == "option" else ""
     ids = "".join(f"<i>{token.id}</i>" for token in group.tokens)
@@ -105,7 +112,7 @@ def _group(group: Group, index: int, role: str, different: bool) -> str:
 
 def _shown(group: Group) -> str:
     if group.kind in ("special", "stray"):
-        return _escaped(group.text)
+        return escaped(group.text)
     return "".join(_marked(character, i == 0) for i, character in enumerate(group.text)) or "&nbsp;"
 
 
@@ -120,7 +127,7 @@ def _marked(character: str, first: bool) -> str:
     return html.escape(character)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """The text for HTML, without what is invisible or turns the direction of what follows."""
     return "".join(html.escape(c) if c.isprintable() else f"U+{ord(c):04X}" for c in text)
 
