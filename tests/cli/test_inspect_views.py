@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
+
+import pytest
 
 import llamatok
 from llamatok import Tokenizer
@@ -54,6 +58,23 @@ def test_a_report(run: Run, tokenizer: Tokenizer, tmp_path: Path) -> None:
     two = json.loads(run("inspect", "--report", "-", "--json", "--beside", DEFAULT).stdout)
     assert two["common"] == tokenizer.vocab_size
     assert two["only_in_first"] == two["only_in_second"] == []
+
+
+def test_the_commands_of_the_documentation(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "inspect.md").read_text(encoding="utf-8")
+    commands = [
+        line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
+    ]
+    monkeypatch.setenv("PYTHONPATH", str(Path(llamatok.__file__).parents[1]))
+    monkeypatch.chdir(tmp_path)
+    outputs = [run(*shlex.split(command)[1:]).stdout.decode() for command in commands]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "legacy.html",
+        "tokens.html",
+        "vocabulary.html",
+    ]
+    shown = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
+    assert shown == [outputs[0]]
 
 
 def test_calls_that_make_no_sense(run: Run) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,20 @@ def test_a_piece_that_merging_never_makes() -> None:
     ids = set(report.unproduced)
     for text in ("①②③④", "②④⑤", "a ①②③④⑤", "①①②③④④", *SAMPLES.values()):
         assert not ids & set(tokenizer.encode(text))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_short_text_gives_an_unproduced_piece(seed: int) -> None:
+    """Against all texts of up to seven of three characters; scores are few, so that many are equal."""
+    rng = random.Random(seed)
+    texts = ["".join(text) for size in range(1, 8) for text in itertools.product("①②③", repeat=size)]
+    longer = [text for text in texts if 2 <= len(text) <= 5]
+    pieces = {text: -float(rng.randrange(6)) for text in rng.sample(longer, 60)}
+    tokenizer = Tokenizer.from_bytes(with_pieces(model("llama_like"), pieces))
+    given = {tokenizer.id_to_piece(id) for id in set(tokenizer.encode_batch(texts).ids.tolist())}
+    not_given = {tokenizer.id_to_piece(id) for id in unproduced(tokenizer)}
+    assert len(not_given) > 10
+    assert not_given == set(pieces) - given
 
 
 @pytest.mark.parametrize(
