@@ -12,7 +12,7 @@ from llamatok import LlamaTokenizer, Tokenizer
 from llamatok.inspect import TokenView, legacy_views, side_by_side, token_view
 from llamatok.inspect.notebook import MOST_IDS
 from llamatok.inspect.tokens import Token
-from llamatok.inspect.tokens_html import NOTEBOOK_TOKENS, fragment, page
+from llamatok.inspect.tokens_html import NOTEBOOK_TOKENS, PAGE_TOKENS, fragment, page
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\" ' & {{css}} {{title}} </span>\u202e\x00"
 
@@ -73,11 +73,17 @@ def test_ranges_give_the_text(tokenizer: Tokenizer, text: str, parse_special: bo
     assert {place for start, end in spans for place in range(start, end)} == set(range(len(text)))
 
 
-def test_bytes_that_are_not_text_have_no_ranges(tokenizer: Tokenizer) -> None:
+def test_bytes_that_are_not_text_count_as_a_character_each(tokenizer: Tokenizer) -> None:
     data = b"a\xe2\x82b"
     view = token_view(tokenizer, data)
     assert [token.id for token in view.tokens] == tokenizer.encode(data)
-    assert view.size == 4
+    assert [group.span for group in view.groups()] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert (view.size, view.length) == (4, 4)
+
+
+def test_lone_surrogates_are_refused(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="surrogate"):
+        token_view(tokenizer, "a\ud800")
 
 
 def test_flags_are_not_for_a_tokenizer_with_its_own(tokenizer: Tokenizer) -> None:
@@ -159,6 +165,13 @@ def test_a_notebook_shows_some_and_tells_of_the_rest(tokenizer: Tokenizer) -> No
     items = sum(attrs.get("role") == "listitem" for _, attrs in found.elements)
     assert items == NOTEBOOK_TOKENS
     assert f"… and {len(long['input_ids']) - NOTEBOOK_TOKENS:,} more tokens" in found.text
+
+
+def test_a_page_ends_somewhere(tokenizer: Tokenizer) -> None:
+    view = token_view(tokenizer, "a b " * PAGE_TOKENS)
+    found = Elements(view.to_html())
+    assert sum(attrs.get("role") == "option" for _, attrs in found.elements) == PAGE_TOKENS
+    assert f"… and {len(view.tokens) - PAGE_TOKENS:,} more tokens" in found.text
 
 
 def test_a_notebook_does_not_encode_a_large_batch_again(tokenizer: Tokenizer) -> None:

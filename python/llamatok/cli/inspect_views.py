@@ -86,7 +86,7 @@ def _token_views(arguments: argparse.Namespace, tokenizer: Tokenizer) -> list[To
                 "--compare-legacy has Hugging Face's rules for special tokens",
                 "leave out --add-bos, --add-eos and --parse-special",
             )
-        return list(legacy_views(tokenizer, text.decode(errors="replace")))
+        return list(legacy_views(tokenizer, text))
     names = model_names(arguments)
     view = token_view(tokenizer, text, title=names[0], **flags)
     if arguments.beside is None:

@@ -166,6 +166,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def read(data: bytes) -> str:
+    """Bytes as the tokenizer reads them: one that begins no valid character counts as U+FFFD."""
+    return re.sub("[\udc80-\udcff]", "\ufffd", data.decode(errors="surrogateescape"))
+
+
 def _groups(tokens: Sequence[Token]) -> Iterator[Group]:
     place = 0
     while place < len(tokens):
@@ -223,20 +228,21 @@ def token_view(
     Args:
         tokenizer: a `Tokenizer`; or a `LlamaTokenizer`, which has its own rules for special tokens, so that
             the three flags are not for it.
-        text: the text; bytes are UTF-8, whose invalid parts have no ranges.
+        text: the text; bytes are UTF-8, in which a byte that begins no valid character counts as U+FFFD.
         add_bos: put the beginning-of-sequence token in front.
         add_eos: put the end-of-sequence token behind.
         parse_special: turn the text of control tokens into the tokens.
         title: stands above the view.
 
     Raises:
-        ValueError: a flag is given with a `LlamaTokenizer`, or the vocabulary lacks the token.
+        ValueError: a flag is given with a `LlamaTokenizer`, the vocabulary lacks the token, or the text has a
+            lone surrogate.
 
     Examples:
         `token_view(Tokenizer.default(), "Hello 🦙").save("tokens.html")`
     """
-    data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
-    decoded = data.decode(errors="replace")
+    data = text.encode() if isinstance(text, str) else text
+    decoded = read(data)
     if not isinstance(tokenizer, Tokenizer):
         if add_bos or add_eos or parse_special:
             raise ValueError(
@@ -258,8 +264,7 @@ def token_view(
 def _spans(
     tokenizer: Tokenizer, text: str, ids: list[int], add_bos: bool, parse_special: bool
 ) -> list[tuple[int, int] | None]:
-    """The range of each token, by a pipeline of the same rules; none where its ids are others, as for
-    bytes that are not UTF-8."""
+    """The range of each token, by a pipeline of the same rules; none where its ids are others."""
     pipeline = Pipeline.from_tokenizer(tokenizer)
     if parse_special:
         special = [i for i in range(len(tokenizer)) if tokenizer.kind(i) in ("CONTROL", "UNKNOWN")]
@@ -296,7 +301,7 @@ def encoding_view(encoding: Any, title: str = "", first: int | None = None) -> T
     return TokenView(tokens if first is None else tokens[:first], title)
 
 
-def legacy_views(tokenizer: Tokenizer, text: str, *, title: str = "") -> tuple[TokenView, TokenView]:
+def legacy_views(tokenizer: Tokenizer, text: str | bytes, *, title: str = "") -> tuple[TokenView, TokenView]:
     """A text as Hugging Face's interface encodes it, with `legacy=True` and with `legacy=False`.
 
     The difference is the prefix space that text after a special token gets with `legacy=True` only.

@@ -17,7 +17,7 @@ import numpy as np
 from llamatok._core import Tokenizer
 from llamatok.inspect import vocabulary_html
 from llamatok.inspect.samples import SAMPLES
-from llamatok.inspect.tokens import SPACE, Token
+from llamatok.inspect.tokens import SPACE, Token, read
 
 __all__ = ["Comparison", "Measure", "Script", "VocabularyReport", "compare", "vocabulary_report"]
 
@@ -188,7 +188,7 @@ def _measures(tokenizer: Tokenizer, texts: Mapping[str, str | bytes]) -> list[Me
     data = [text.encode() if isinstance(text, str) else text for text in texts.values()]
     counts = tokenizer.count(data).tolist()
     return [
-        Measure(name, len(text), len(text.decode(errors="replace")), count)
+        Measure(name, len(text), len(read(text)), count)
         for name, text, count in zip(texts, data, counts, strict=True)
     ]
 
