@@ -83,3 +83,4 @@ def test_calls_that_make_no_sense(run: Run) -> None:
     run("inspect", "--compare-legacy", "--beside", "x", "--text", "a", status=2)
     assert b"--report" in run("inspect", "--measure", "x", status=2).stderr
     assert b"of a text" in run("inspect", "--report", "-", "--text", "a", status=2).stderr
+    assert b"one of them" in run("inspect", "--html", "-", "--json", "--text", "a", status=2).stderr

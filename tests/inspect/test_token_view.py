@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llamatok import LlamaTokenizer, Tokenizer
+from llamatok._core import Pipeline
 from llamatok.inspect import TokenView, legacy_views, side_by_side, token_view
 from llamatok.inspect.notebook import MOST_IDS
 from llamatok.inspect.tokens import Token
@@ -71,6 +72,21 @@ def test_ranges_give_the_text(tokenizer: Tokenizer, text: str, parse_special: bo
     assert len(spans) == len(view.groups()) - 2
     assert spans == sorted(spans)
     assert {place for start, end in spans for place in range(start, end)} == set(range(len(text)))
+
+
+@pytest.mark.parametrize("parse_special", [False, True])
+def test_a_tokenizer_json(tokenizer: Tokenizer, parse_special: bool) -> None:
+    content = Pipeline.from_tokenizer(tokenizer, legacy=False).to_json()
+    of_json = Tokenizer.from_bytes(content)
+    text = "Hi</s>there 🦙\n"
+    view = token_view(of_json, text, add_bos=True, parse_special=parse_special)
+    assert [t.id for t in view.tokens] == of_json.encode(text, add_bos=True, parse_special=parse_special)
+    spans = [group.span for group in view.groups()[1:]]
+    assert "".join(text[s:e] for s, e in filter(None, spans)) == text
+    assert {token.score for token in view.tokens} == {None}
+    assert ("</s>" in [token.piece for token in view.tokens]) is parse_special
+    with pytest.raises(ValueError, match="settles"):
+        legacy_views(of_json, text)
 
 
 def test_bytes_that_are_not_text_count_as_a_character_each(tokenizer: Tokenizer) -> None:

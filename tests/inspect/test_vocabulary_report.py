@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from llamatok import Tokenizer
+from llamatok._core import Pipeline
 from llamatok.inspect import vocabulary_report
 from llamatok.inspect.samples import SAMPLES
 from llamatok.inspect.vocabulary import OTHER, compare, script_of, unproduced
@@ -92,10 +93,11 @@ def test_a_piece_that_merging_never_makes() -> None:
     data = with_pieces(model("llama_like"), more)
     tokenizer = Tokenizer.from_bytes(data)
     report = vocabulary_report(tokenizer)
-    named = [report.pieces[id].piece for id in report.unproduced]
+    named_ids = report.unproduced or []
+    named = [report.pieces[id].piece for id in named_ids]
     assert named == ["①②③④", "②④⑤"]
     assert report.unproduced_is_proof
-    ids = set(report.unproduced)
+    ids = set(named_ids)
     for text in ("①②③④", "②④⑤", "a ①②③④⑤", "①①②③④④", *SAMPLES.values()):
         assert not ids & set(tokenizer.encode(text))
 
@@ -109,7 +111,7 @@ def test_no_short_text_gives_an_unproduced_piece(seed: int) -> None:
     pieces = {text: -float(rng.randrange(6)) for text in rng.sample(longer, 60)}
     tokenizer = Tokenizer.from_bytes(with_pieces(model("llama_like"), pieces))
     given = {tokenizer.id_to_piece(id) for id in set(tokenizer.encode_batch(texts).ids.tolist())}
-    not_given = {tokenizer.id_to_piece(id) for id in unproduced(tokenizer)}
+    not_given = {tokenizer.id_to_piece(id) for id in unproduced(tokenizer) or []}
     assert len(not_given) > 10
     assert not_given == set(pieces) - given
 
@@ -122,6 +124,7 @@ def test_what_a_text_gives_is_not_called_unproduced(name: str) -> None:
     report = vocabulary_report(tokenizer)
     given = set(tokenizer.encode_batch(list(SAMPLES.values())).ids.tolist())
     assert report.unproduced_is_proof is (name in ("llama_like", "unescaped_spaces"))
+    assert report.unproduced is not None
     if report.unproduced_is_proof:
         assert not given & set(report.unproduced)
     assert len(report.unproduced) < len(report.pieces) / 20
@@ -164,7 +167,21 @@ def test_json_and_files(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert report.save(tmp_path / "a.html").read_text(encoding="utf-8") == report.to_html()
 
 
-def test_unproduced_needs_a_character_to_stand_between() -> None:
+def test_without_a_character_to_stand_between_nothing_is_told() -> None:
     everything = {chr(code): -1e6 - code for code in range(0xE000, 0xF900)}
-    with pytest.raises(ValueError, match="private use"):
-        unproduced(Tokenizer.from_bytes(with_pieces(model("llama_like"), everything)))
+    tokenizer = Tokenizer.from_bytes(with_pieces(model("llama_like"), everything))
+    report = vocabulary_report(tokenizer)
+    assert report.unproduced is None
+    assert report.to_dict()["unproduced"] is None
+    assert "Not known" in report.to_html()
+
+
+def test_a_tokenizer_json(tokenizer: Tokenizer) -> None:
+    content = Pipeline.from_tokenizer(tokenizer, legacy=False).to_json()
+    mine, other = vocabulary_report(tokenizer), vocabulary_report(Tokenizer.from_bytes(content))
+    assert other.unproduced == []
+    assert not other.unproduced_is_proof
+    assert (other.kinds, other.lengths, other.scripts) == (mine.kinds, mine.lengths, mine.scripts)
+    assert other.measures == mine.measures
+    assert compare(mine, other).common == tokenizer.vocab_size
+    assert "Pieces in common" in mine.to_html(other)

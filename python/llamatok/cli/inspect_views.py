@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace, tokenizer: Tokenizer, coloured: bool) -> 
         raise UsageError("--measure is for --report", "give --report FILE")
     if arguments.text is None:
         raise UsageError("there is no text to show the tokens of", "give --text TEXT, or --text - to read it")
+    if arguments.html is not None and arguments.json:
+        raise UsageError("--html writes a page, and --json writes JSON", "give one of them")
     views = _token_views(arguments, tokenizer)
     if arguments.json:
         dicts = [view.to_dict() for view in views]
@@ -85,6 +87,11 @@ def _token_views(arguments: argparse.Namespace, tokenizer: Tokenizer) -> list[To
             raise UsageError(
                 "--compare-legacy has Hugging Face's rules for special tokens",
                 "leave out --add-bos, --add-eos and --parse-special",
+            )
+        if tokenizer.settings["format"] == "tokenizer.json":
+            raise UsageError(
+                "a tokenizer.json settles by itself what legacy=True and legacy=False would",
+                "name a tokenizer.model or a GGUF file, or show two tokenizer.json files by --beside",
             )
         return list(legacy_views(tokenizer, text))
     names = model_names(arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -254,11 +254,19 @@ def token_view(
         [data], add_bos=add_bos, add_eos=add_eos, parse_special=parse_special
     ).ids.tolist()
     spans = _spans(tokenizer, decoded, ids, add_bos, parse_special)
+    score = score_of(tokenizer)
     tokens = [
-        Token(id, tokenizer.id_to_piece(id), tokenizer.kind(id).lower(), span, tokenizer.score(id))
+        Token(id, tokenizer.id_to_piece(id), tokenizer.kind(id).lower(), span, score(id))
         for id, span in zip(ids, spans, strict=True)
     ]
     return TokenView(tokens, title, len(data), len(decoded))
+
+
+def score_of(tokenizer: Tokenizer) -> Callable[[int], float | None]:
+    """What gives the score of an id: None for a `tokenizer.json`, which lists merges instead."""
+    if tokenizer.settings["format"] == "tokenizer.json":
+        return lambda id: None
+    return tokenizer.score
 
 
 def _spans(
@@ -266,11 +274,14 @@ def _spans(
 ) -> list[tuple[int, int] | None]:
     """The range of each token, by a pipeline of the same rules; none where its ids are others."""
     pipeline = Pipeline.from_tokenizer(tokenizer)
-    if parse_special:
+    is_json = pipeline.mode == "tokenizer_json"
+    if parse_special and not is_json:
         special = [i for i in range(len(tokenizer)) if tokenizer.kind(i) in ("CONTROL", "UNKNOWN")]
         added = [(i, tokenizer.id_to_piece(i), False, False, False, False, True) for i in special]
         pipeline = pipeline.with_added_tokens(added).with_special_ids(special)
-    encoded = pipeline.encode_batch([text], offsets=True)
+    encoded = pipeline.encode_batch(
+        [text], offsets=True, add_special_tokens=False, split_special_tokens=is_json and not parse_special
+    )
     found, before = encoded.ids.tolist(), int(add_bos)
     after = len(ids) - len(found) - before
     if encoded.char_offsets is None or ids[before : before + len(found)] != found or after not in (0, 1):
@@ -305,7 +316,14 @@ def legacy_views(tokenizer: Tokenizer, text: str | bytes, *, title: str = "") ->
     """A text as Hugging Face's interface encodes it, with `legacy=True` and with `legacy=False`.
 
     The difference is the prefix space that text after a special token gets with `legacy=True` only.
+
+    Raises:
+        ValueError: the tokenizer is from a `tokenizer.json`, which settles this.
     """
+    if tokenizer.settings["format"] == "tokenizer.json":
+        raise ValueError(
+            "a tokenizer.json settles by itself what `legacy` would: there is nothing to compare"
+        )
     from llamatok.tokenization import LlamaTokenizer
 
     lead = f"{title}, " if title else ""

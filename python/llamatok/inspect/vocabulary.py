@@ -17,7 +17,7 @@ import numpy as np
 from llamatok._core import Tokenizer
 from llamatok.inspect import vocabulary_html
 from llamatok.inspect.samples import SAMPLES
-from llamatok.inspect.tokens import SPACE, Token, read
+from llamatok.inspect.tokens import SPACE, Token, read, score_of
 
 __all__ = ["Comparison", "Measure", "Script", "VocabularyReport", "compare", "vocabulary_report"]
 
@@ -69,7 +69,8 @@ class VocabularyReport:
             the begin of its name in Unicode, of the version that Python has.
         without_letters: how many of these pieces have none.
         measures: what texts take.
-        unproduced: the ids of normal and user-defined pieces that their own text does not give.
+        unproduced: the ids of normal and user-defined pieces that their own text does not give; None where
+            that cannot be told.
         unproduced_is_proof: whether no text at all gives those; see `unproduced`.
         longest: the ids of the longest of these pieces.
         pieces: all pieces, by id.
@@ -82,7 +83,7 @@ class VocabularyReport:
     scripts: list[Script]
     without_letters: int
     measures: list[Measure]
-    unproduced: list[int]
+    unproduced: list[int] | None
     unproduced_is_proof: bool
     longest: list[int]
     pieces: list[Token]
@@ -104,10 +105,13 @@ class VocabularyReport:
             "texts": [
                 m._asdict() | {"bytes_per_token": m.bytes_per_token} for m in (*self.measures, self.total())
             ],
-            "unproduced": [{"id": id, "piece": self.pieces[id].piece} for id in self.unproduced],
+            "unproduced": None if self.unproduced is None else self._named(self.unproduced),
             "unproduced_is_proof": self.unproduced_is_proof,
-            "longest": [{"id": id, "piece": self.pieces[id].piece} for id in self.longest],
+            "longest": self._named(self.longest),
         }
+
+    def _named(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        return [{"id": id, "piece": self.pieces[id].piece} for id in ids]
 
     def to_html(self, beside: VocabularyReport | None = None) -> str:
         """A page of its own that takes nothing from the network; with another report beside.
@@ -161,8 +165,9 @@ def vocabulary_report(
     Examples:
         `vocabulary_report(Tokenizer.default()).save("vocabulary.html")`
     """
+    score = score_of(tokenizer)
     tokens = [
-        Token(id, piece, tokenizer.kind(id).lower(), None, tokenizer.score(id))
+        Token(id, piece, tokenizer.kind(id).lower(), None, score(id))
         for id, piece in enumerate(tokenizer.pieces())
     ]
     spelled = [token for token in tokens if token.kind in ("normal", "user_defined")]
@@ -221,7 +226,7 @@ def _scripts(pieces: Iterable[str]) -> tuple[list[Script], int]:
     return [Script(name, count, letters[name]) for name, count in found.most_common()], without
 
 
-def unproduced(tokenizer: Tokenizer) -> list[int]:
+def unproduced(tokenizer: Tokenizer) -> list[int] | None:
     """The ids of normal and user-defined pieces that their own text does not give.
 
     The text is put between two characters that are in no piece, so that nothing outside merges with it, and
@@ -233,15 +238,16 @@ def unproduced(tokenizer: Tokenizer) -> list[int]:
     in its turn, the best of those within, which are the pairs that its own text alone would take, in the
     same order: it would give the same piece. Else, another text may, and this is only a hint.
 
-    Control, unknown, unused and byte pieces are never asked about.
-
-    Raises:
-        ValueError: every character that could stand between is in some piece.
+    Control, unknown, unused and byte pieces are never asked about. None where no character can stand
+    between: each is in a piece, or leaves no token.
     """
     pieces = tokenizer.pieces()
     kinds = ("NORMAL", "USER_DEFINED")
     asked = np.array([id for id in range(len(pieces)) if tokenizer.kind(id) in kinds], dtype=np.int64)
-    border, before, after = _border(tokenizer, pieces)
+    borders = _border(tokenizer, pieces)
+    if borders is None:
+        return None
+    border, before, after = borders
     settings = tokenizer.settings
     space = " " if settings["escape_whitespaces"] else SPACE
     batch = tokenizer.encode_batch([border + pieces[id].replace(SPACE, space) + border for id in asked])
@@ -260,22 +266,22 @@ def unproduced(tokenizer: Tokenizer) -> list[int]:
     return ids
 
 
-def _border(tokenizer: Tokenizer, pieces: Sequence[str]) -> tuple[str, list[int], list[int]]:
-    """A character that is in no piece, and its ids at the begin and at the end of a text."""
+def _border(tokenizer: Tokenizer, pieces: Sequence[str]) -> tuple[str, list[int], list[int]] | None:
+    """A character that is in no piece, and its ids at the begin and at the end of a text; or None."""
     taken = set().union(*pieces)
-    unknown = [tokenizer.unk_id]
     for code in range(0xE000, 0xF900):
         character = chr(code)
         if character in taken:
             continue
         ids = tokenizer.encode(character)
         bytes_of = [tokenizer.piece_to_id(f"<0x{byte:02X}>") for byte in character.encode()]
-        for alone in ([id for id in bytes_of if id is not None], unknown):
-            if len(alone) and ids[-len(alone) :] == alone:
+        for found in (bytes_of, [tokenizer.unk_id]):
+            alone = [id for id in found if id is not None]
+            if alone and ids[-len(alone) :] == alone:
                 return character, ids, alone
-            if len(alone) and ids[: len(alone)] == alone:
+            if alone and ids[: len(alone)] == alone:
                 return character, alone, ids
-    raise ValueError("every character for private use is in a piece: none can stand between pieces")
+    return None
 
 
 def _is_proof(settings: Mapping[str, Any]) -> bool:

@@ -25,8 +25,8 @@ _PROOF = (
     "not depend on what stands around it."
 )
 _HINT = (
-    "Their own text, kept apart from everything else, is merged into other pieces. This model normalizes "
-    "text, removes spaces or has user-defined pieces, so that some other text may yet give them."
+    "Their own text, kept apart from everything else, is merged into other pieces. This model may change "
+    "text before merging, or has user-defined pieces, so that some other text may yet give them."
 )
 
 
@@ -66,7 +66,7 @@ def _summary(reports: Sequence[VocabularyReport]) -> str:
             (f"{report.total().bytes_per_token:.2f}", "bytes per token"),
             (f"{sum(script.name != 'other letters' for script in report.scripts)}", "scripts"),
             (
-                f"{len(report.unproduced):,}",
+                "?" if report.unproduced is None else f"{len(report.unproduced):,}",
                 "never produced" if report.unproduced_is_proof else "not produced",
             ),
         ]
@@ -265,6 +265,10 @@ def _pieces(report: VocabularyReport, ids: Sequence[int]) -> str:
 def _unproduced(reports: Sequence[VocabularyReport]) -> str:
     def content(report: VocabularyReport) -> str:
         note = _PROOF if report.unproduced_is_proof else _HINT
+        if report.unproduced is None:
+            return (
+                '<p class="note">Not known: no character can stand between a piece and its surroundings.</p>'
+            )
         if not report.unproduced:
             return '<p class="note">None: each normal and user-defined piece comes out of its own text.</p>'
         count = f"{len(report.unproduced):,} piece{'' if len(report.unproduced) == 1 else 's'}"
