@@ -7,7 +7,8 @@ import json
 import pytest
 
 from llamatok import Tokenizer
-from llamatok.cli.inspect import COLOURS, printable, settings_table
+from llamatok.cli.inspect import settings_table
+from llamatok.inspect.tokens import COLOURS, printable
 
 from .conftest import Run
 
@@ -48,7 +49,10 @@ def test_tokens(run: Run, tokenizer: Tokenizer) -> None:
     assert shown[0] == "|".join(map(tokenizer.id_to_piece, ids))
     assert shown[-1] == f"{len(ids)} tokens, {len(text.encode())} bytes"
     rows = [line.split() for line in shown[2 : 2 + len(ids)]]
-    assert rows == [[str(id), tokenizer.kind(id).lower(), tokenizer.id_to_piece(id)] for id in ids]
+    assert [row[3:] for row in rows][-5:] == [["6-7", "🦙"], ["6-7"], ["6-7"], ["6-7"], ["7-8", "\\n"]]
+    assert [row[:3] for row in rows] == [
+        [str(id), tokenizer.kind(id).lower(), tokenizer.id_to_piece(id)] for id in ids
+    ]
     assert "<0x0A>" in shown[0]
     assert run("inspect", "--text", "-", input=text.encode()).stdout.decode().splitlines() == shown
 

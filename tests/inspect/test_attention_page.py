@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,7 @@ import pytest
 
 from llamatok.inspect import AttentionView, attention_mask
 
-webdriver: Any = pytest.importorskip("selenium.webdriver", reason="the browser is driven by selenium")
-if not (shutil.which("chromium") and shutil.which("chromedriver")):
-    pytest.skip("needs chromium and chromedriver", allow_module_level=True)
+from .conftest import Open
 
 TOKENS = ["<s>", "▁The", "▁old", "▁king", "."]
 
@@ -28,18 +24,8 @@ def view() -> AttentionView:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for switch in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=700,600"):
-        options.add_argument(switch)
-    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    path = tmp_path_factory.mktemp("page") / "attention.html"
-    view().save(path)
-    driver.get(path.as_uri())
-    yield driver
-    driver.quit()
+def browser(open_page: Open) -> Any:
+    return open_page(view().to_html())
 
 
 def told(browser: Any) -> str:
@@ -52,7 +38,9 @@ def cell(browser: Any, row: int, column: int) -> Any:
 
 
 def test_hovering_tells_the_pair(browser: Any) -> None:
-    webdriver.ActionChains(browser).move_to_element(cell(browser, 3, 1)).perform()
+    from selenium.webdriver import ActionChains
+
+    ActionChains(browser).move_to_element(cell(browser, 3, 1)).perform()
     *text, weight, to, key, place = told(browser).split()
     assert [*text, to, key, place] == ["▁king", "(3)", "attends", "with", "weight", "to", "▁The", "(1)"]
     assert abs(float(weight) - view().shades()[3, 1]) <= 0.001

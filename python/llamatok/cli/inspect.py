@@ -10,23 +10,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llamatok import Tokenizer
-from llamatok.cli import options
+from llamatok.cli import inspect_views, options
 from llamatok.cli.errors import UsageError
 from llamatok.cli.io import open_output
+from llamatok.inspect.tokens import printable, token_view
 
 EXAMPLES = """\
   llamatok inspect tokenizer.model
   llamatok inspect --text "Hello  world"
   llamatok inspect tokenizer.model --text - < notes.txt
+  llamatok inspect --text "Hello  world" --beside tokenizer.model --html tokens.html
+  llamatok inspect tokenizer.model --report vocabulary.html
 
 Without --text: the settings found in the model file, and which engine serves it. With --text: each token's
-id, kind and piece, spaces shown as in the vocabulary and characters without a piece as their bytes.
+id, kind, piece and range of characters, spaces shown as in the vocabulary and characters without a piece as
+their bytes.
 """
-
-#: Two backgrounds, taken by turns, under black.
-COLOURS = ("\x1b[30;48;5;152m", "\x1b[30;48;5;223m")
-FAINT = "\x1b[2m"
-RESET = "\x1b[0m"
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -50,6 +49,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         ("--parse-special", "turn the text of control tokens such as <s> into the tokens"),
     ):
         parser.add_argument(name, action="store_true", help=meaning)
+    inspect_views.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -58,24 +58,26 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.file is not None and arguments.model is not None:
         raise UsageError("the model is named twice", "give either MODEL or --model")
     tokenizer = options.load_model(arguments.file or arguments.model)
+    if inspect_views.asked_for(arguments):
+        return inspect_views.run(arguments, tokenizer, _coloured(arguments.color))
     if arguments.text is None:
         settings = tokenizer.settings
         shown = [json.dumps(settings, ensure_ascii=False)] if arguments.json else settings_table(settings)
     else:
-        text = sys.stdin.buffer.read() if arguments.text == "-" else os.fsencode(arguments.text)
-        ids = tokenizer.encode_batch(
-            [text],
+        view = token_view(
+            tokenizer,
+            inspect_views.given_text(arguments),
             add_bos=arguments.add_bos,
             add_eos=arguments.add_eos,
             parse_special=arguments.parse_special,
-        ).ids.tolist()
+        )
         if arguments.json:
             # A tokenizer.json lists merges; its pieces have no scores.
             has_scores = tokenizer.settings["format"] != "tokenizer.json"
-            tokens = [_token(tokenizer, id, has_scores) for id in ids]
+            tokens = [_token(tokenizer, token.id, has_scores) for token in view.tokens]
             shown = [json.dumps({"tokens": tokens}, ensure_ascii=False)]
         else:
-            shown = list(token_view(tokenizer, ids, len(text), _coloured(arguments.color)))
+            shown = [view.to_text(coloured=_coloured(arguments.color)).removesuffix("\n")]
     with open_output(None) as output:
         output.write("".join(f"{line}\n" for line in shown).encode())
     return 0
@@ -123,30 +125,3 @@ def _token(tokenizer: Tokenizer, id: int, has_scores: bool) -> dict[str, Any]:
         "kind": tokenizer.kind(id),
         "score": tokenizer.score(id) if has_scores else None,
     }
-
-
-def token_view(tokenizer: Tokenizer, ids: list[int], size: int, coloured: bool) -> Iterator[str]:
-    """The text in pieces, a line a token, and the totals."""
-    pieces = [printable(tokenizer.id_to_piece(id)) for id in ids]
-    faint, reset = (FAINT, RESET) if coloured else ("", "")
-    if coloured:
-        yield "".join(f"{COLOURS[i % 2]}{piece}{RESET}" for i, piece in enumerate(pieces))
-    else:
-        yield "|".join(pieces)
-    yield ""
-    width = max([len(str(id)) for id in ids], default=0)
-    kinds = [tokenizer.kind(id).lower() for id in ids]
-    kind_width = max([len(kind) for kind in kinds], default=0)
-    for i, (id, kind, piece) in enumerate(zip(ids, kinds, pieces, strict=True)):
-        shown = f"{COLOURS[i % 2]}{piece}{RESET}" if coloured else piece
-        yield f"{id:>{width}}  {faint}{kind:<{kind_width}}{reset}  {shown}"
-    if ids:
-        yield ""
-    yield f"{len(ids)} tokens, {size} bytes"
-
-
-def printable(text: str) -> str:
-    """The text with controls and other invisible characters escaped, which a terminal would act on."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -142,6 +142,16 @@ class BatchEncoding(UserDict[str, Any]):
         """The older name of `word_ids`."""
         return self.word_ids(batch_index)
 
+    # Pictures
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the tokens of the first rows; None where they are not known."""
+        if self._encodings is None:
+            return None
+        from llamatok.inspect.notebook import batch_html
+
+        return batch_html(self)
+
     # Between characters, words and tokens
 
     def token_to_sequence(self, batch_or_token_index: int, token_index: int | None = None) -> int | None:

@@ -117,6 +117,11 @@ class Encoding:
             "special_tokens_mask, overflowing])"
         )
 
+    def _repr_html_(self) -> str:
+        from llamatok.inspect.notebook import encoding_html
+
+        return encoding_html(self)
+
     def _sequence(self, index: int) -> range:
         """Where the tokens of a sequence stand."""
         if index not in self.sequence_ids:
