@@ -581,8 +581,8 @@ def half_linear(
     """Writes `x @ weight.T + bias` to `out`, each sum in an order of its own, float32.
 
     `x` is (rows, inputs), `weight` (outputs, inputs), `bias` (outputs,), `out` (rows, outputs), all
-    contiguous. The threads are the core's own, or those of the OpenMP runtime of whose function `GOMP_parallel` the
-    address is given; any other address ends the process.
+    contiguous. The threads are the core's own, or those of the OpenMP runtime of whose function
+    `GOMP_parallel` the address is given; any other address ends the process.
 
     Raises:
         ValueError: shapes that do not fit, or an array that is not contiguous.

@@ -1,8 +1,8 @@
 """Linear layers over weights of fewer bits: how they store, how they multiply, and whether they may be used.
 
 Each kind names a kernel, of torch or our own, and says what its weights are rounded to. A kind is chosen for
-a shape only after it has been compared with a product of its own rounded weights and timed against a plain layer:
-some of torch's quantized kernels are slow, or wrong, on one processor and good on the next.
+a shape only after it has been compared with a product of its own rounded weights and timed against a plain
+layer: some of torch's quantized kernels are slow, or wrong, on one processor and good on the next.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ class HalfLinear(LighterLinear):
 def half_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     """`x` (rows, inputs) float32 times `weight` (outputs, inputs) float16, plus `bias` (outputs,): float32.
 
-    All on the CPU and contiguous. More than `MOST_ROWS` rows are multiplied by torch, with blocks of the weight
-    made float32 just before.
+    All on the CPU and contiguous. More than `MOST_ROWS` rows are multiplied by torch, with blocks of the
+    weight made float32 just before.
     """
     out = x.new_empty(len(x), len(weight))
     if len(x) <= MOST_ROWS:
