@@ -72,8 +72,8 @@ impl Level {
     }
 }
 
-/// Bytes of weights in one task: few enough that threads end together, enough that a task is worth its start.
-const TASK_BYTES: usize = 64 << 10;
+/// Bytes of weights in one task: few enough that threads end together, and a long run for the prefetcher.
+const TASK_BYTES: usize = 256 << 10;
 /// Tasks have a multiple of this many rows of the weight, so that only the last one has a tile that is not full.
 const TASK_ROWS: usize = 4;
 
@@ -173,7 +173,8 @@ pub fn run(
 ) {
     let Shape { rows, inputs, outputs } = shape;
     let columns = Columns::new(out, rows, outputs);
-    let most = (TASK_BYTES / (2 * inputs.max(1))).clamp(1, outputs.max(1)).next_multiple_of(TASK_ROWS);
+    let share = outputs.div_ceil(threads.count()).max(1);
+    let most = (TASK_BYTES / (2 * inputs.max(1))).clamp(1, share).next_multiple_of(TASK_ROWS);
     let work = |task: usize| {
         let first = task * most;
         let count = most.min(outputs - first);

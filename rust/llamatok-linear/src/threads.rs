@@ -44,10 +44,15 @@ struct Queue<'a> {
 }
 
 impl Threads {
+    /// How many there are, at least 1.
+    pub(crate) fn count(self) -> usize {
+        let (Self::Own(count) | Self::OpenMp(_, count)) = self;
+        count.max(1)
+    }
+
     /// Runs `work(0)` to `work(tasks - 1)`, each once.
     pub(crate) fn run(self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
-        let (Self::Own(count) | Self::OpenMp(_, count)) = self;
-        let count = count.min(tasks);
+        let count = self.count().min(tasks);
         match self {
             _ if count <= 1 => (0..tasks).for_each(work),
             Self::Own(_) => pool::run(tasks, count, work),
