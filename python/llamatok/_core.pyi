@@ -19,6 +19,7 @@ __all__ = [
     "TokenizerError",
     "UnsupportedModelError",
     "__version__",
+    "half_linear",
 ]
 
 __version__: Final[str]
@@ -585,3 +586,22 @@ class EncodingBatch:
         """A column as a rectangle; rows are as long as the longest one, or `length`, if that is not less."""
 
     def __getitem__(self, rows: slice, /) -> EncodingBatch: ...
+
+def half_linear(
+    x: npt.NDArray[np.float32],
+    weight: npt.NDArray[np.float16],
+    bias: npt.NDArray[np.float32] | None,
+    out: npt.NDArray[np.float32],
+    num_threads: int,
+    gomp_parallel: int | None = None,
+) -> None:
+    """Writes `x @ weight.T + bias` to `out`, each sum in an order of its own, float32.
+
+    `x` is (rows, inputs), `weight` (outputs, inputs), `bias` (outputs,), `out` (rows, outputs), all
+    contiguous. The threads are the core's own, or those of the OpenMP runtime of whose function
+    `GOMP_parallel` the address is given; any other address ends the process.
+
+    Raises:
+        ValueError: shapes that do not fit, or an array that is not contiguous.
+        TypeError: another dtype.
+    """

@@ -1,12 +1,15 @@
 """Linear layers over weights of fewer bits: how they store, how they multiply, and whether they may be used.
 
-Each kind names a kernel of torch and says what its weights are rounded to. A kind is chosen for a shape
-only after it has been compared with a product of its own rounded weights and timed against a plain layer:
-some of torch's quantized kernels are slow, or wrong, on one processor and good on the next.
+Each kind names a kernel, of torch or our own, and says what its weights are rounded to. A kind is chosen for
+a shape only after it has been compared with a product of its own rounded weights and timed against a plain
+layer: some of torch's quantized kernels are slow, or wrong, on one processor and good on the next.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from llamatok import _core
+
 #: Rows of a weight that a check of speed looks at; more tell nothing new and cost memory.
 CHECKED_ROWS = 4096
 #: Rows of a result that are compared with the reference.
 COMPARED_ROWS = 256
 #: A kernel is too slow if it takes more than this share of a plain layer's time, for 1 row or for 8.
 SLOWER = 1.25
+#: Up to this many rows of input the own kernel is faster than torch's product of float32.
+MOST_ROWS = 24
+#: Numbers of float16 weights that are made float32 at a time for more rows.
+BLOCK = 2 << 20
 #: Bytes of float32 weights in one timed run: more than the caches nearest to a core hold.
 CYCLED_BYTES = 16 << 20
 
@@ -53,6 +62,115 @@ class LighterLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.has_bias}"
 
 
+class HalfLinear(LighterLinear):
+    """Weights rounded to float16, row by row in a plain buffer; products and sums in float32.
+
+    A few rows of input are multiplied by llamatok's own kernel, whose time is that of reading the weights.
+    """
+
+    limit = 1e-4
+    rounding = 1e-3
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        super().__init__(weight, bias)
+        self.weight: torch.Tensor
+        self.bias: torch.Tensor | None
+        self.register_buffer("weight", weight.detach().to(torch.float16).contiguous())
+        self.register_buffer("bias", None if bias is None else bias.detach().float())
+
+    @classmethod
+    def refuses(cls, weight: torch.Tensor) -> str | None:
+        return _too_large_for_float16(weight)
+
+    def rounded(self, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return weight[rows].to(torch.float16).float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The product, plus the bias."""
+        weight, bias = self.weight, self.bias
+        if (
+            weight.dtype != torch.float16
+            or x.device.type != "cpu"
+            or (x.requires_grad and torch.is_grad_enabled())
+        ):
+            # Moved or converted, or a gradient is asked for.
+            return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
+        product = torch.ops.llamatok.half_linear if torch.compiler.is_compiling() else half_linear
+        out: torch.Tensor = product(x.reshape(-1, self.in_features).float().contiguous(), weight, bias)
+        return out.to(x.dtype).reshape(*x.shape[:-1], self.out_features)
+
+
+def half_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """`x` (rows, inputs) float32 times `weight` (outputs, inputs) float16, plus `bias` (outputs,): float32.
+
+    All on the CPU and contiguous. More than `MOST_ROWS` rows are multiplied by torch, with blocks of the
+    weight made float32 just before.
+    """
+    out = x.new_empty(len(x), len(weight))
+    if len(x) <= MOST_ROWS:
+        _core.half_linear(
+            x.detach().numpy(),
+            weight.numpy(),
+            None if bias is None else bias.numpy(),
+            out.numpy(),
+            torch.get_num_threads(),
+            _gomp_parallel(),
+        )
+        return out
+    step = max(1, BLOCK // weight.shape[1])
+    wide = _scratch(step * weight.shape[1])
+    for start in range(0, len(weight), step):
+        part = weight[start : start + step]
+        block = wide[: part.numel()].view_as(part).copy_(part)
+        torch.mm(x, block.T, out=out[:, start : start + step])
+    return out if bias is None else out.add_(bias)
+
+
+@torch.library.custom_op("llamatok::half_linear", mutates_args=())
+def _half_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """The same for compiled models, which cannot look inside."""
+    return half_linear(x, weight, bias)
+
+
+@_half_linear.register_fake
+def _(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return x.new_empty(x.shape[0], weight.shape[0])
+
+
+@functools.cache
+def _gomp_parallel() -> int | None:
+    """The address of that function in the OpenMP that torch runs on; None where it has no such thing.
+
+    On threads of our own, products would have to share the cores with those of torch, which stay busy for
+    some milliseconds after each of its operations.
+    """
+    try:
+        # A library's handle finds what it was linked with.
+        function = ctypes.CDLL(torch._C.__file__).GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    return ctypes.cast(function, ctypes.c_void_p).value
+
+
+_scratches = threading.local()
+
+
+def _scratch(count: int) -> torch.Tensor:
+    """Room for `count` float32 numbers, kept for the next call: fresh memory is slow to write to."""
+    found: torch.Tensor | None = getattr(_scratches, "room", None)
+    if found is None or len(found) < count:
+        with torch.inference_mode(False):
+            found = _scratches.room = torch.empty(count)
+    return found
+
+
+def _too_large_for_float16(weight: torch.Tensor) -> str | None:
+    largest = float(weight.detach().abs().max())
+    if not largest <= torch.finfo(torch.float16).max:
+        return f"a weight of {largest:.3g} is too large for float16"
+    return None
+
+
 class Fp16PackedLinear(LighterLinear):
     """Weights rounded to float16 and laid out by FBGEMM, products and sums in float32."""
 
@@ -70,10 +188,7 @@ class Fp16PackedLinear(LighterLinear):
     def refuses(cls, weight: torch.Tensor) -> str | None:
         if not hasattr(torch.ops.quantized, "linear_prepack_fp16"):
             return "this build of torch has no FBGEMM"
-        largest = float(weight.detach().abs().max())
-        if not largest <= torch.finfo(torch.float16).max:
-            return f"a weight of {largest:.3g} is too large for float16"
-        return None
+        return _too_large_for_float16(weight)
 
     def rounded(self, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return weight[rows].to(torch.float16).float()

@@ -1,6 +1,6 @@
 """Lighter weights on load: float16 in a packed layout, int8, or int4, chosen by `weight_format`.
 
-    "fp16-packed"   half the bytes of float32, float32 arithmetic (FBGEMM); nearly lossless
+    "fp16-packed"   half the bytes of float32, float32 arithmetic; nearly lossless
     "int8"          a quarter; bfloat16 activations
     "int4"          about a sixth, with int8 for the head over the vocabulary; float32 activations
 
@@ -25,6 +25,7 @@ from llamatok.weights.checkpoint import Checkpoint
 from llamatok.weights.errors import WeightsError
 from llamatok.weights.kernels import (
     Fp16PackedLinear,
+    HalfLinear,
     Int4Linear,
     Int8Linear,
     LighterLinear,
@@ -35,10 +36,11 @@ from llamatok.weights.kernels import (
 from llamatok.weights.load import Plan, converted, fill, finish, plan, put
 from llamatok.weights.progress import Progress, ProgressCallback
 
-FORMATS: dict[str, type[LighterLinear]] = {
-    "fp16-packed": Fp16PackedLinear,
-    "int8": Int8Linear,
-    "int4": Int4Linear,
+#: The kinds of each format, the one to try first before the others.
+FORMATS: dict[str, tuple[type[LighterLinear], ...]] = {
+    "fp16-packed": (HalfLinear, Fp16PackedLinear),
+    "int8": (Int8Linear,),
+    "int4": (Int4Linear,),
 }
 
 _speeds: dict[tuple[Any, ...], Verdict] = {}
@@ -108,6 +110,7 @@ class _Lightening:
         self.bar = bar
         self.first = {name: first for first, names in made.aliases.items() for name in names}
         self.given: set[str] = set()
+        #: Why layers do not have the kernel that comes first, by their path.
         self.declined: dict[str, list[str]] = {}
         self.jobs: list[Future[None]] = []
 
@@ -120,13 +123,13 @@ class _Lightening:
                     layer = getattr(parent, name)
                     if layer.weight.is_meta:
                         continue  # a head that the checkpoint lacks
-                    kind = self._kind(f"{path}.{name}" if path else name)
+                    full = f"{path}.{name}" if path else name
                     while len(self.jobs) >= threads:
                         self.jobs.pop(0).result()
-                    if self._accepts(kind, layer):
-                        self.jobs.append(pool.submit(self._replace, parent, name, kind))
-                    else:
-                        self._keep(layer)
+                    kinds = list(self._kinds(full))
+                    while kinds and not self._accepts(kinds[0], layer, full):
+                        del kinds[0]
+                    self.jobs.append(pool.submit(self._replace, parent, name, kinds, full))
             self._wait()
         for path, module in list(self.model.named_modules()):
             if isinstance(module, nn.Embedding):
@@ -144,10 +147,20 @@ class _Lightening:
                 )
                 self.bar.add(lazy.nbytes)
         if self.declined:
-            reasons = "; ".join(
-                f"{reason} ({len(paths)}, such as {paths[0]})" for reason, paths in self.declined.items()
-            )
-            warnings.warn(f"layers that stay plain instead of {self.weight_format}: {reasons}", stacklevel=5)
+            self._warn()
+
+    def _warn(self) -> None:
+        """One warning for all layers that have not the kernel that comes first."""
+        grouped: dict[tuple[str, str], list[str]] = {}
+        for path, reasons in self.declined.items():
+            plain = isinstance(self.model.get_submodule(path), nn.Linear)
+            outcome = f"stay plain instead of {self.weight_format}" if plain else "have another kernel"
+            grouped.setdefault((outcome, ", ".join(reasons)), []).append(path)
+        told = "; ".join(
+            f"layers that {outcome}: {reasons} ({len(paths)}, such as {paths[0]})"
+            for (outcome, reasons), paths in grouped.items()
+        )
+        warnings.warn(told, stacklevel=6)
 
     def _groups(self) -> Iterator[tuple[str, nn.Module, list[str]]]:
         """Modules with the names of their linear layers; the largest layers, which are the heads, first."""
@@ -175,13 +188,13 @@ class _Lightening:
         fuse()
         return [name for name, child in parent.named_children() if isinstance(child, nn.Linear)]
 
-    def _kind(self, path: str) -> type[LighterLinear]:
+    def _kinds(self, path: str) -> tuple[type[LighterLinear], ...]:
         # The head decides between neighbouring pieces: 4 bits cost it the most.
         if self.weight_format == "int4" and path == "lm_head":
-            return Int8Linear
+            return (Int8Linear,)
         return FORMATS[self.weight_format]
 
-    def _accepts(self, kind: type[LighterLinear], layer: nn.Linear) -> bool:
+    def _accepts(self, kind: type[LighterLinear], layer: nn.Linear, path: str) -> bool:
         """Asks whether the kernel takes the shape and is fast on it, once for each shape."""
         weight = layer.weight.detach()
         reason = kind.refuses(weight)
@@ -192,29 +205,31 @@ class _Lightening:
                 _speeds[key] = is_fast(kind, weight)
             reason = _speeds[key].reason
         if reason:
-            self._decline(reason, layer)
+            self._decline(reason, path)
         return not reason
 
-    def _replace(self, parent: nn.Module, name: str, kind: type[LighterLinear]) -> None:
+    def _replace(self, parent: nn.Module, name: str, kinds: list[type[LighterLinear]], path: str) -> None:
+        """Puts the first kind that computes what it should in the place of a plain layer."""
         plain: nn.Linear = getattr(parent, name)
         weight = plain.weight.detach()
         bias = None if plain.bias is None else plain.bias.detach()
-        layer = kind(weight, bias)
-        with torch.inference_mode():
-            verdict = is_accurate(layer, weight, bias)
-        if verdict.accepted:
-            setattr(parent, name, layer)
-        else:
-            self._decline(verdict.reason, plain)
-            self._keep(plain)
+        for kind in kinds:
+            if kind.refuses(weight):
+                continue
+            layer = kind(weight, bias)
+            with torch.inference_mode():
+                verdict = is_accurate(layer, weight, bias)
+            if verdict.accepted:
+                setattr(parent, name, layer)
+                return
+            self._decline(verdict.reason, path)
+        # A plain layer after all, in the dtype of the activations.
+        plain.to(self.dtype)
 
-    def _keep(self, layer: nn.Linear) -> None:
-        """A plain layer after all, in the dtype of the activations."""
-        layer.to(self.dtype)
-
-    def _decline(self, reason: str, layer: nn.Module) -> None:
-        path = next((path for path, module in self.model.named_modules() if module is layer), "?")
-        self.declined.setdefault(reason, []).append(path)
+    def _decline(self, reason: str, path: str) -> None:
+        reasons = self.declined.setdefault(path, [])
+        if reason not in reasons:
+            reasons.append(reason)
 
     def _wait(self) -> None:
         while self.jobs:

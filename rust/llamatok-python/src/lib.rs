@@ -1,5 +1,5 @@
-//! The Python extension `llamatok._core`: conversions between Python and the `llamatok` crate, and
-//! nothing else. A binding function extracts its arguments, lets go of the interpreter, calls the
+//! The Python extension `llamatok._core`: conversions between Python and the crates `llamatok` and
+//! `llamatok-linear`, and nothing else. A binding function extracts its arguments, lets go of the interpreter, calls the
 //! core and converts the result.
 
 mod arrow;
@@ -7,6 +7,7 @@ mod encoding_batch;
 mod error;
 mod ids;
 mod ints;
+mod linear;
 mod pipeline;
 mod ragged;
 mod stream_decoder;
@@ -22,6 +23,8 @@ mod _core {
     use crate::encoding_batch::EncodingBatch;
     #[pymodule_export]
     use crate::error::{ModelFormatError, TokenizerError, UnsupportedModelError};
+    #[pymodule_export]
+    use crate::linear::half_linear;
     #[pymodule_export]
     use crate::pipeline::Pipeline;
     #[pymodule_export]

@@ -1,0 +1,104 @@
+//! Products of a few float32 rows with a float16 weight matrix, as the linear layers of a language model that
+//! writes one token at a time need them: `y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n]`.
+//!
+//! Weights stay as they are stored, row by row, and are widened on their way into the registers; products and
+//! sums are float32. Each weight is read from memory once, whatever the number of rows, and for few rows
+//! the time is that of reading the weights. For many, a matrix product of float32 is the better choice.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod kernel;
+mod pool;
+mod scalar;
+mod threads;
+
+pub use half::f16;
+pub use kernel::Level;
+pub use threads::{OpenMp, Parallel, Threads};
+
+use std::fmt;
+
+/// The sizes of a product: `x` is (rows, inputs), the weight (outputs, inputs), the result (rows, outputs).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Rows of `x` and of the result.
+    pub rows: usize,
+    /// Columns of `x` and of the weight.
+    pub inputs: usize,
+    /// Rows of the weight, columns of the result.
+    pub outputs: usize,
+}
+
+/// A slice that is not of the size that the shape asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SizeError {
+    name: &'static str,
+    expected: Option<usize>,
+    found: usize,
+}
+
+impl fmt::Display for SizeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.expected {
+            Some(expected) => write!(f, "`{}` must have {expected} elements, got {}", self.name, self.found),
+            None => write!(f, "`{}` has more elements than memory can hold", self.name),
+        }
+    }
+}
+
+impl std::error::Error for SizeError {}
+
+/// Writes `x · weightᵀ + bias` to `out`, all of them row by row without gaps.
+///
+/// Sums are taken in float32, in an order that depends on the processor but not on the number of threads or
+/// of rows.
+///
+/// # Errors
+/// A slice has not the size that `shape` says.
+pub fn half_linear(
+    x: &[f32],
+    weight: &[f16],
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    shape: Shape,
+    threads: Threads,
+) -> Result<(), SizeError> {
+    half_linear_at(Level::best(), x, weight, bias, out, shape, threads)
+}
+
+/// [`half_linear`] with a given set of instructions.
+///
+/// # Errors
+/// A slice has not the size that `shape` says.
+pub fn half_linear_at(
+    level: Level,
+    x: &[f32],
+    weight: &[f16],
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+    shape: Shape,
+    threads: Threads,
+) -> Result<(), SizeError> {
+    let Shape { rows, inputs, outputs } = shape;
+    check("x", x.len(), rows.checked_mul(inputs))?;
+    check("weight", weight.len(), outputs.checked_mul(inputs))?;
+    check("out", out.len(), rows.checked_mul(outputs))?;
+    if let Some(bias) = bias {
+        check("bias", bias.len(), Some(outputs))?;
+    }
+    kernel::run(level, x, weight, bias, out, shape, threads);
+    Ok(())
+}
+
+fn check(name: &'static str, found: usize, expected: Option<usize>) -> Result<(), SizeError> {
+    if expected == Some(found) {
+        Ok(())
+    } else {
+        Err(SizeError { name, expected, found })
+    }
+}
+
+#[cfg(test)]
+mod tests;
