@@ -173,7 +173,7 @@ pub fn run(
 ) {
     let Shape { rows, inputs, outputs } = shape;
     let columns = Columns::new(out, rows, outputs);
-    let share = outputs.div_ceil(threads.count()).max(1);
+    let share = outputs.div_ceil(4 * threads.count()).max(1);
     let most = (TASK_BYTES / (2 * inputs.max(1))).clamp(1, share).next_multiple_of(TASK_ROWS);
     let work = |task: usize| {
         let first = task * most;
