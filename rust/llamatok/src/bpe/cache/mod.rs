@@ -18,10 +18,12 @@ pub(crate) use table::{Cells, LongTable, ShortTable};
 /// The bound on the caches of a process, for all tokenizers that are not given one of their own.
 pub(crate) const DEFAULT_LIMIT: usize = 64_000_000;
 
-/// The first size of the tables, and by how much they grow at a time. The smaller table stays until
-/// the larger one is filled from it, so the bound holds for the sum of the two.
+/// The first size of the tables, and by how much they grow at first and later. The smaller table stays until
+/// the larger one is filled from it, so the bound holds for the sum of the two. Fresh pages cost more than
+/// entries that move, so large tables wait until they are wanted.
 const FIRST_BYTES: usize = 256 << 10;
 const GROWTH: usize = 32;
+const LATER_GROWTH: usize = 8;
 
 /// The two tables: for units of up to [`SHORT`] and of up to [`LONG`] bytes.
 #[derive(Debug)]
@@ -51,7 +53,8 @@ impl Tables {
 
     /// Larger tables with the same entries.
     fn grown(&self, limit: usize) -> Self {
-        let bytes = (self.bytes() * GROWTH).max(FIRST_BYTES);
+        let growth = if self.bytes() < FIRST_BYTES * GROWTH / 2 { GROWTH } else { LATER_GROWTH };
+        let bytes = (self.bytes() * growth).max(FIRST_BYTES);
         let room = limit.saturating_sub(self.bytes());
         // Where no successor of these would be much larger, they take all the room at once.
         let larger = Self::new(if bytes > limit / 3 { room } else { bytes });
