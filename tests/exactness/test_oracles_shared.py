@@ -16,13 +16,11 @@ from support import locations, models, oracle, texts
 
 MODEL_FILES = {"llama2": ("models", "llama2"), "mistral_v1": ("models", "mistral-v1")}
 
-# Every operation of the file is either answered below or stands here with the reason.
-NOT_ANSWERED = {
-    "byte_offsets": "offsets are not part of this interface yet",
-    "sample_stats": "sampling (BPE-dropout) is not part of this interface yet",
-}
-# Cases of answered operations that need options this interface does not have.
-NOT_ANSWERED_OPTIONS = {"alpha": "sampling with alpha above 0 is not part of this interface yet"}
+# Every operation of the file is either answered below or stands here: Hugging Face's interface answers it, in
+# `tests/tokenization/test_oracles_sentencepiece.py`.
+ANSWERED_THERE = {"byte_offsets", "sample_stats"}
+# Options of cases that are answered there, too.
+OPTIONS_ANSWERED_THERE = {"alpha"}
 OPTIONS = {
     "add_dummy_prefix",
     "add_bos",
@@ -87,12 +85,12 @@ ANSWERS: dict[str, Callable[[Tokenizer, dict[str, Any]], Any]] = {
 
 
 def _is_answered(case: dict[str, Any]) -> bool:
-    return case["op"] in ANSWERS and not any(case["options"].get(key) for key in NOT_ANSWERED_OPTIONS)
+    return case["op"] in ANSWERS and not any(case["options"].get(key) for key in OPTIONS_ANSWERED_THERE)
 
 
 def test_every_case_has_its_place() -> None:
     """No operation and no option of the file is passed over by accident."""
-    assert {case["op"] for case in _cases()} == set(ANSWERS) | set(NOT_ANSWERED)
+    assert {case["op"] for case in _cases()} == set(ANSWERS) | ANSWERED_THERE
     assert {key for case in _cases() for key in case["options"]} <= OPTIONS
 
 
