@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gzip
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -56,7 +57,7 @@ def _of_bytes(text: str, tokens: list[str], spans: list[tuple[int, int]], prefix
     found = [[ends[start], ends[end]] for start, end in spans]
     if prefix and tokens[:1] == ["▁"]:
         found[0] = [0, 0]
-    for index, (token, following) in enumerate(zip(tokens, tokens[1:], strict=False)):
+    for index, (token, following) in enumerate(itertools.pairwise(tokens)):
         is_byte = len(token) == 6 and token.startswith("<0x")
         if is_byte and following.startswith("<0x") and spans[index] == spans[index + 1]:
             found[index][1] = found[index][0]
