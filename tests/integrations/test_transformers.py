@@ -202,9 +202,11 @@ def test_later_changes_are_heeded() -> None:
             single="</s> $A", pair="$A </s> $B:1", special_tokens=[("</s>", 2)]
         )
     check()
-    for backend in held:
-        backend.normalizer = tokenizers.normalizers.Lowercase()
-    check()
+    if tuple(map(int, tokenizers.__version__.split(".")[:2])) >= (0, 23):
+        # Older ones go on to look for added tokens as the normalizer before made them.
+        for backend in held:
+            backend.normalizer = tokenizers.normalizers.Lowercase()
+        check()
     for tokenizer in both:
         tokenizer.truncation_side = tokenizer.padding_side = "left"
     assert_same(both, ["Hello", "Hello, Hello world"], padding=True, truncation=True, max_length=4)
