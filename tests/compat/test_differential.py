@@ -212,7 +212,11 @@ def test_tokenizer_model_against_4_57(case: Case) -> None:
 @settings(max_examples=15_000)
 @given(cases(slow=False))
 def test_tokenizer_json_against_4_57(case: Case) -> None:
-    """A `tokenizer.json`, against the last transformers 4."""
+    """A `tokenizer.json`, against the last transformers 4. Its tokenizers library ignores a token that is
+    added again, with other properties; see `docs/compatibility.md`."""
+    spec = case["tokenizer"]
+    added = [token["content"] for group in spec.get("add_tokens", []) for token in group]
+    assume(spec.get("pad_token") not in added)
     compare(case, peer("transformers-4").answer([case])[0])
 
 
