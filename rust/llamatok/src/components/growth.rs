@@ -7,8 +7,9 @@
 use super::{Decoder, Normalizer, Pattern};
 use crate::{Error, Result};
 
-/// How many times as long a text may become. The files in use stay below 20.
-pub const MAX_GROWTH: f64 = 4096.0;
+/// How many times as long a text may become, as far as the steps tell one by one. The files in use stay below
+/// 400 by this measure, and far below in truth.
+pub const MAX_GROWTH: f64 = 65_536.0;
 /// How many steps a normalizer or a decoder may have. The files in use have less than ten.
 pub const MAX_STEPS: usize = 64;
 
@@ -97,14 +98,14 @@ mod tests {
     #[test]
     fn doubling_is_refused_in_time() {
         let doubling = |count| Normalizer::Sequence(vec![replace("a", "aa"); count]);
-        assert!(check_normalizer(&doubling(12)).is_ok());
-        let error = check_normalizer(&doubling(13)).unwrap_err();
+        assert!(check_normalizer(&doubling(16)).is_ok());
+        let error = check_normalizer(&doubling(17)).unwrap_err();
         assert_eq!(error.field(), Some("normalizer"));
-        assert!(error.to_string().contains("8192 times"), "{error}");
-        assert!(check_normalizer(&replace("ab", &"x".repeat(8192))).is_ok());
-        assert!(check_normalizer(&replace("a", &"x".repeat(8192))).is_err());
+        assert!(error.to_string().contains("131072 times"), "{error}");
+        assert!(check_normalizer(&replace("ab", &"x".repeat(131_072))).is_ok());
+        assert!(check_normalizer(&replace("a", &"x".repeat(131_072))).is_err());
         let pattern = Pattern::from_regex("a{2,}").unwrap();
-        let decoder = Decoder::Sequence(vec![Decoder::Replace { pattern, content: "x".repeat(10_000) }]);
+        let decoder = Decoder::Sequence(vec![Decoder::Replace { pattern, content: "x".repeat(200_000) }]);
         assert_eq!(check_decoder(&decoder).unwrap_err().field(), Some("decoder"));
     }
 
