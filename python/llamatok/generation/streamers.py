@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import sys
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Protocol, TextIO
 
@@ -85,14 +86,8 @@ class TextStreamer:
         print(text, end="\n" if end else "", flush=True, file=self._file or sys.stdout)
 
 
-class TextIteratorStreamer(TextStreamer):
-    """An iterator over text, for a consumer beside the thread that runs `generate`.
-
-    Leaving early is `cancel()`: `generate` then ends with its next token.
-
-    Args:
-        timeout: seconds to wait for the next text; `queue.Empty` is raised after it. None waits for ever.
-    """
+class _Handing(TextStreamer):
+    """Hands text over instead of printing it, and may be cancelled."""
 
     def __init__(
         self,
@@ -104,8 +99,8 @@ class TextIteratorStreamer(TextStreamer):
     ) -> None:
         super().__init__(tokenizer, skip_prompt, skip_special_tokens=skip_special_tokens)
         self._timeout = timeout
-        self._texts: queue.Queue[str | None] = queue.Queue()
         self.cancelled = False
+        self._open()
 
     def cancel(self) -> None:
         """Asks `generate` to end with its next token."""
@@ -114,9 +109,33 @@ class TextIteratorStreamer(TextStreamer):
     def on_text(self, text: str, end: bool = False) -> None:
         """Hands text over to the consumer."""
         if text:
-            self._texts.put(text)
+            self._hand(text)
         if end:
-            self._texts.put(None)
+            self._hand(None)
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Makes the queue to the consumer."""
+
+    @abstractmethod
+    def _hand(self, text: str | None) -> None:
+        """Gives the consumer a text, or None for the end."""
+
+
+class TextIteratorStreamer(_Handing):
+    """An iterator over text, for a consumer beside the thread that runs `generate`.
+
+    Leaving early is `cancel()`: `generate` then ends with its next token.
+
+    Args:
+        timeout: seconds to wait for the next text; `queue.Empty` is raised after it. None waits for ever.
+    """
+
+    def _open(self) -> None:
+        self._texts: queue.Queue[str | None] = queue.Queue()
+
+    def _hand(self, text: str | None) -> None:
+        self._texts.put(text)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -128,33 +147,15 @@ class TextIteratorStreamer(TextStreamer):
         return text
 
 
-class AsyncTextIteratorStreamer(TextStreamer):
+class AsyncTextIteratorStreamer(_Handing):
     """As `TextIteratorStreamer`, for `async for`; make it within the event loop that consumes it."""
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        skip_prompt: bool = False,
-        *,
-        timeout: float | None = None,
-        skip_special_tokens: bool = False,
-    ) -> None:
-        super().__init__(tokenizer, skip_prompt, skip_special_tokens=skip_special_tokens)
-        self._timeout = timeout
+    def _open(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._texts: asyncio.Queue[str | None] = asyncio.Queue()
-        self.cancelled = False
 
-    def cancel(self) -> None:
-        """Asks `generate` to end with its next token."""
-        self.cancelled = True
-
-    def on_text(self, text: str, end: bool = False) -> None:
-        """Hands text over to the event loop."""
-        if text:
-            self._loop.call_soon_threadsafe(self._texts.put_nowait, text)
-        if end:
-            self._loop.call_soon_threadsafe(self._texts.put_nowait, None)
+    def _hand(self, text: str | None) -> None:
+        self._loop.call_soon_threadsafe(self._texts.put_nowait, text)
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self
