@@ -265,16 +265,12 @@ def memory(inputs: dict[str, Path], arguments: argparse.Namespace) -> dict[str, 
         for _ in range(arguments.rounds):
             folder = inputs["model"].parent.parent / "out"
             shutil.rmtree(folder, ignore_errors=True)
-            program = LLAMATOK + "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
-            command = [
-                sys.executable,
-                "-c",
-                program,
-                str(inputs[name]),
-                str(folder),
-                str(inputs["model"]),
-                "megatron",
-            ]
+            program = (
+                "import sys; from llamatok.cli import main; main(sys.argv[1:]); "
+                "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+            )
+            command = [sys.executable, "-c", program, "corpus", "--model", str(inputs["model"]), "--add-eos"]
+            command += ["--quiet", "--workers", "2", "-o", str(folder), str(inputs[name])]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             peaks.append(int(done.stdout.split()[-1]) * 1024 / MB)
         size = inputs[name].stat().st_size / MB

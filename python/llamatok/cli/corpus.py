@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
 import logging
 import sys
@@ -12,6 +14,8 @@ from llamatok.cli import options
 from llamatok.cli.errors import CommandError
 
 FORMATS = ("megatron", "nanogpt", "datatrove", "litdata", "mds", "parquet", "arrow", "npy")
+#: The parameter of glibc's `mallopt` that limits the number of heaps (malloc.h).
+M_ARENA_MAX = -8
 KINDS = ("auto", "text", "lines", "jsonl", "parquet", "arrow", "csv")
 
 EXAMPLES = """\
@@ -124,6 +128,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
+    _use_one_heap()
     try:
         from llamatok.corpus import CorpusError, tokenize
     except ImportError as error:
@@ -150,6 +155,19 @@ def run(arguments: argparse.Namespace) -> int:
     elif not arguments.quiet:
         print("\n".join(report.lines()), file=sys.stderr)
     return 0
+
+
+def _use_one_heap() -> None:
+    """Lets all threads take memory from one heap, with glibc.
+
+    It gives a thread a heap of its own by default. A run allocates and frees a few large blocks in each of
+    its threads, and what lies free in one heap is lost to the others: peak memory then grows by a tenth
+    between 100 MB and 1 GB of input. So seldom does anybody allocate that the threads hardly wait. The limit
+    counts only until the first thread (one of Arrow's, mostly) has asked for a heap.
+    """
+    # Other C libraries have other allocators, and Windows gives no handle of the program.
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
 
 
 def _on_ray(arguments: argparse.Namespace) -> Any:
