@@ -19,6 +19,7 @@ __all__ = [
     "TokenizerError",
     "UnsupportedModelError",
     "__version__",
+    "decoder_step",
     "half_linear",
 ]
 
@@ -600,6 +601,43 @@ def half_linear(
     `x` is (rows, inputs), `weight` (outputs, inputs), `bias` (outputs,), `out` (rows, outputs), all
     contiguous. The threads are the core's own, or those of the OpenMP runtime of whose function
     `GOMP_parallel` the address is given; any other address ends the process.
+
+    Raises:
+        ValueError: shapes that do not fit, or an array that is not contiguous.
+        TypeError: another dtype.
+    """
+
+_Float32: TypeAlias = npt.NDArray[np.float32]
+_Linear: TypeAlias = tuple[npt.NDArray[np.float32] | npt.NDArray[np.float16], _Float32 | None]
+
+def decoder_step(
+    x: _Float32,
+    out: _Float32,
+    sizes: tuple[int, int, int],
+    eps: float,
+    scale: float,
+    norms: tuple[_Float32, _Float32],
+    qkv: _Linear,
+    output: _Linear,
+    gate_up: _Linear,
+    down: _Linear,
+    cos: _Float32,
+    sin: _Float32,
+    bias: _Float32 | None,
+    keys: _Float32,
+    values: _Float32,
+    length: int,
+    num_threads: int,
+    gomp_parallel: int | None = None,
+) -> None:
+    """Runs a Llama decoder layer for one new token of each row.
+
+    `sizes`: H heads, K heads of keys and values, and D elements of a head. `x` and `out` are (rows, hidden);
+    `norms` the weights of the two norms, (hidden,); `qkv` (H * D + 2 * K * D, hidden), `output`
+    (hidden, H * D), `gate_up` (2 * inner, hidden) and `down` (hidden, inner) are weights with their biases.
+    `cos` and `sin` are (1, D) or (rows, D), and `bias`, which is added to scores, (1, length + 1) or
+    (rows, length + 1). `keys` and `values`, (rows, K, room, D), hold `length` tokens, and take the new one.
+    All are contiguous. For the threads see `half_linear`.
 
     Raises:
         ValueError: shapes that do not fit, or an array that is not contiguous.

@@ -42,15 +42,27 @@ class CacheLayer:
         start, end = self.length, self.length + keys.shape[2]
         if self._keys is None or self._values is None or keys.requires_grad:
             return self._append(keys, values)
+        all_keys, all_values = self.with_room(keys.shape[2])
+        all_keys[:, :, start:end] = keys
+        all_values[:, :, start:end] = values
+        self.length = end
+        return all_keys[:, :, :end], all_values[:, :, :end]
+
+    def with_room(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The buffers, (batch, kv_heads, room, head_dim), with room for `count` tokens more.
+
+        Not before the first update.
+        """
+        assert self._keys is not None
+        assert self._values is not None
+        end, room = self.length + count, self._keys.shape[2]
         # A buffer made under `torch.inference_mode` may not be written to outside of it: a new one then.
         frozen = self._keys.is_inference() and not torch.is_inference_mode_enabled()
-        if end > self._keys.shape[2] or frozen:
-            room = max(end, 2 * self._keys.shape[2])
-            self._keys, self._values = _grown(self._keys, start, room), _grown(self._values, start, room)
-        self._keys[:, :, start:end] = keys
-        self._values[:, :, start:end] = values
-        self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
+        if end > room or frozen:
+            room = max(end, 2 * room)
+            self._keys = _grown(self._keys, self.length, room)
+            self._values = _grown(self._values, self.length, room)
+        return self._keys, self._values
 
     def _append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The first update, and every one that a gradient must pass through: buffers without room."""

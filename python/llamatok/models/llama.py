@@ -23,6 +23,7 @@ from .config import LlamaConfig
 from .layers import Fusable, activation, linear
 from .outputs import BaseModelOutputWithPast
 from .rope import RotaryEmbedding, Turns, rotate
+from .step import core_step
 
 
 class LlamaRMSNorm(nn.Module):
@@ -293,8 +294,11 @@ class LlamaModel(LlamaPreTrainedModel):
         attention_mask, attend, name = self.attention(attention_mask, name)
         mask = build_mask(attention_mask, x, past, cache_position, keys, first, config.sliding_window, name)
         hidden_states, attentions = [x], []
+        step = core_step(self, x, turns, mask, cache, name)
         for layer in self.layers:
-            if recompute:
+            if step is not None:
+                x, weights = step(layer, x)
+            elif recompute:
                 x, weights = checkpoint(layer, x, turns, mask, None, attend, **self._checkpoint_options)
             else:
                 x, weights = layer(x, turns, mask, cache, attend)

@@ -7,8 +7,6 @@ layer: some of torch's quantized kernels are slow, or wrong, on one processor an
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from llamatok import _core
+from llamatok.models.threads import gomp_parallel
 
 #: Rows of a weight that a check of speed looks at; more tell nothing new and cost memory.
 CHECKED_ROWS = 4096
@@ -70,6 +69,8 @@ class HalfLinear(LighterLinear):
 
     limit = 1e-4
     rounding = 1e-3
+    #: `weight` and `bias` are all there is to it, so that whole layers of the core can take them.
+    is_half_linear = True
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         super().__init__(weight, bias)
@@ -114,7 +115,7 @@ def half_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
             None if bias is None else bias.numpy(),
             out.numpy(),
             torch.get_num_threads(),
-            _gomp_parallel(),
+            gomp_parallel(),
         )
         return out
     step = max(1, BLOCK // weight.shape[1])
@@ -135,21 +136,6 @@ def _half_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
 @_half_linear.register_fake
 def _(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     return x.new_empty(x.shape[0], weight.shape[0])
-
-
-@functools.cache
-def _gomp_parallel() -> int | None:
-    """The address of that function in the OpenMP that torch runs on; None where it has no such thing.
-
-    On threads of our own, products would have to share the cores with those of torch, which stay busy for
-    some milliseconds after each of its operations.
-    """
-    try:
-        # A library's handle finds what it was linked with.
-        function = ctypes.CDLL(torch._C.__file__).GOMP_parallel
-    except (OSError, AttributeError):
-        return None
-    return ctypes.cast(function, ctypes.c_void_p).value
 
 
 _scratches = threading.local()

@@ -5,9 +5,8 @@
 
 use core::arch::x86_64::*;
 
-use half::f16;
-
 use crate::kernel::{Part, Tile};
+use crate::weight::Weight;
 
 /// Inputs in a vector.
 const LANES: usize = 8;
@@ -17,16 +16,16 @@ const ROWS: usize = 2;
 
 /// All columns of a part.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub fn compute(part: &Part<'_>) {
+pub fn compute<W: Weight>(part: &Part<'_, W>) {
     for output in (0..part.outputs).step_by(WEIGHTS) {
         for row in (0..part.rows).step_by(ROWS) {
             let whole = part.outputs - output >= WEIGHTS;
             match (whole, (part.rows - row).min(ROWS)) {
-                (true, 2) => tile::<WEIGHTS, 2>(part, output, row),
-                (true, _) => tile::<WEIGHTS, 1>(part, output, row),
+                (true, 2) => tile::<W, WEIGHTS, 2>(part, output, row),
+                (true, _) => tile::<W, WEIGHTS, 1>(part, output, row),
                 (false, rows) => {
                     for output in output..part.outputs {
-                        (row..row + rows).for_each(|row| tile::<1, 1>(part, output, row));
+                        (row..row + rows).for_each(|row| tile::<W, 1, 1>(part, output, row));
                     }
                 }
             }
@@ -36,7 +35,7 @@ pub fn compute(part: &Part<'_>) {
 
 /// The sums for `N` rows of the weight from `output` on and `M` rows of `x` from `row` on.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn tile<const N: usize, const M: usize>(part: &Part<'_>, output: usize, row: usize) {
+fn tile<W: Weight, const N: usize, const M: usize>(part: &Part<'_, W>, output: usize, row: usize) {
     let Tile { inputs, weights, xs } = part.tile::<N, M>(output, row);
     let mut sums = [[_mm256_setzero_ps(); M]; N];
     let whole = inputs - inputs % LANES;
@@ -75,22 +74,22 @@ fn tile<const N: usize, const M: usize>(part: &Part<'_>, output: usize, row: usi
 /// # Safety
 /// `from` must point to a vector's number of weights.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn load(from: *const f16, ahead: usize) -> __m256 {
+unsafe fn load<W: Weight>(from: *const W, ahead: usize) -> __m256 {
     // SAFETY: a prefetch may be given any address; the rest is the caller's.
     unsafe {
         // Rows are too short for the processor to foresee where the next tile starts.
         _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(ahead).cast());
-        _mm256_cvtph_ps(_mm_loadu_si128(from.cast()))
+        W::load8(from)
     }
 }
 
 /// Fewer than `LANES` weights, and zeros.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn last_weights(row: &[f16]) -> __m256 {
-    let mut padded = [f16::ZERO; LANES];
+fn last_weights<W: Weight>(row: &[W]) -> __m256 {
+    let mut padded = [W::ZERO; LANES];
     padded[..row.len()].copy_from_slice(row);
-    // SAFETY: 16 bytes.
-    unsafe { _mm256_cvtph_ps(_mm_loadu_si128(padded.as_ptr().cast())) }
+    // SAFETY: all of an array.
+    unsafe { W::load8(padded.as_ptr()) }
 }
 
 /// Fewer than `LANES` inputs, and zeros.
@@ -108,4 +107,10 @@ fn sum(parts: __m256) -> f32 {
     let four = _mm_add_ps(_mm256_castps256_ps128(parts), _mm256_extractf128_ps::<1>(parts));
     let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+}
+
+/// Calls `f`, compiled for these instructions where it is inlined.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub fn with<R>(f: impl FnOnce() -> R) -> R {
+    f()
 }

@@ -5,9 +5,8 @@
 
 use core::arch::x86_64::*;
 
-use half::f16;
-
 use crate::kernel::{Part, Tile};
+use crate::weight::Weight;
 
 /// Inputs in a vector.
 const LANES: usize = 16;
@@ -17,18 +16,18 @@ const ROWS: usize = 4;
 
 /// All columns of a part.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub fn compute(part: &Part<'_>) {
+pub fn compute<W: Weight>(part: &Part<'_, W>) {
     for output in (0..part.outputs).step_by(WEIGHTS) {
         for row in (0..part.rows).step_by(ROWS) {
             let whole = part.outputs - output >= WEIGHTS;
             match (whole, (part.rows - row).min(ROWS)) {
-                (true, 4) => tile::<WEIGHTS, 4>(part, output, row),
-                (true, 3) => tile::<WEIGHTS, 3>(part, output, row),
-                (true, 2) => tile::<WEIGHTS, 2>(part, output, row),
-                (true, _) => tile::<WEIGHTS, 1>(part, output, row),
+                (true, 4) => tile::<W, WEIGHTS, 4>(part, output, row),
+                (true, 3) => tile::<W, WEIGHTS, 3>(part, output, row),
+                (true, 2) => tile::<W, WEIGHTS, 2>(part, output, row),
+                (true, _) => tile::<W, WEIGHTS, 1>(part, output, row),
                 (false, rows) => {
                     for output in output..part.outputs {
-                        (row..row + rows).for_each(|row| tile::<1, 1>(part, output, row));
+                        (row..row + rows).for_each(|row| tile::<W, 1, 1>(part, output, row));
                     }
                 }
             }
@@ -38,7 +37,7 @@ pub fn compute(part: &Part<'_>) {
 
 /// The sums for `N` rows of the weight from `output` on and `M` rows of `x` from `row` on.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn tile<const N: usize, const M: usize>(part: &Part<'_>, output: usize, row: usize) {
+fn tile<W: Weight, const N: usize, const M: usize>(part: &Part<'_, W>, output: usize, row: usize) {
     let Tile { inputs, weights, xs } = part.tile::<N, M>(output, row);
     let mut sums = [[_mm512_setzero_ps(); M]; N];
     let whole = inputs - inputs % LANES;
@@ -61,7 +60,7 @@ fn tile<const N: usize, const M: usize>(part: &Part<'_>, output: usize, row: usi
         for n in 0..N {
             let last = weights[n].wrapping_add(whole);
             // SAFETY: the mask lets only the last inputs - whole elements of the row be read.
-            let wide = unsafe { _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, last.cast())) };
+            let wide = unsafe { W::load16_masked(last, mask) };
             for m in 0..M {
                 // SAFETY: as above.
                 let x = unsafe { _mm512_maskz_loadu_ps(mask, xs[m].add(whole)) };
@@ -81,11 +80,17 @@ fn tile<const N: usize, const M: usize>(part: &Part<'_>, output: usize, row: usi
 /// # Safety
 /// `from` must point to a vector's number of weights.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-unsafe fn load(from: *const f16, ahead: usize) -> __m512 {
+unsafe fn load<W: Weight>(from: *const W, ahead: usize) -> __m512 {
     // SAFETY: a prefetch may be given any address; the rest is the caller's.
     unsafe {
         // Rows are too short for the processor to foresee where the next tile starts.
         _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(ahead).cast());
-        _mm512_cvtph_ps(_mm256_loadu_si256(from.cast()))
+        W::load16(from)
     }
+}
+
+/// Calls `f`, compiled for these instructions where it is inlined.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub fn with<R>(f: impl FnOnce() -> R) -> R {
+    f()
 }

@@ -1,10 +1,11 @@
 //! Which instructions compute a product, and how it is parted among threads and tiles.
 
-use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::OnceLock;
 
-use half::f16;
-
+use crate::shared::Shared;
+use crate::threads::Phase;
+use crate::weight::Weight;
 use crate::{scalar, Shape, Threads};
 
 #[cfg(target_arch = "x86_64")]
@@ -59,6 +60,19 @@ impl Level {
         })
     }
 
+    /// Calls `f`, compiled for these instructions as far as it is inlined.
+    pub(crate) fn with<R>(self, f: impl FnOnce() -> R) -> R {
+        match self.0 {
+            Kind::Scalar => f(),
+            // SAFETY: a level is only made where its instructions were detected.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => unsafe { avx2::with(f) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512 => unsafe { avx512::with(f) },
+        }
+    }
+
     /// `scalar`, `avx2` or `avx512`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -78,11 +92,11 @@ const TASK_BYTES: usize = 256 << 10;
 const TASK_ROWS: usize = 4;
 
 /// What one task computes: some columns of the result, from the rows of the weight and the biases for them.
-pub struct Part<'a> {
+pub struct Part<'a, W> {
     x: &'a [f32],
-    weight: &'a [f16],
+    weight: &'a [W],
     bias: Option<&'a [f32]>,
-    out: Columns<'a>,
+    out: Shared<'a>,
     /// Where its columns start in the result.
     first: usize,
     pub inputs: usize,
@@ -91,22 +105,22 @@ pub struct Part<'a> {
 }
 
 /// Where `N` rows of a weight and `M` rows of `x` start, each of `inputs` elements.
-pub struct Tile<const N: usize, const M: usize> {
+pub struct Tile<W, const N: usize, const M: usize> {
     pub inputs: usize,
-    pub weights: [*const f16; N],
+    pub weights: [*const W; N],
     pub xs: [*const f32; M],
 }
 
-impl<'a> Part<'a> {
+impl<'a, W: Weight> Part<'a, W> {
     pub fn x_row(&self, row: usize) -> &'a [f32] {
         &self.x[row * self.inputs..][..self.inputs]
     }
 
-    pub fn weight_row(&self, output: usize) -> &'a [f16] {
+    pub fn weight_row(&self, output: usize) -> &'a [W] {
         &self.weight[output * self.inputs..][..self.inputs]
     }
 
-    pub fn tile<const N: usize, const M: usize>(&self, output: usize, row: usize) -> Tile<N, M> {
+    pub fn tile<const N: usize, const M: usize>(&self, output: usize, row: usize) -> Tile<W, N, M> {
         Tile {
             inputs: self.inputs,
             weights: std::array::from_fn(|n| self.weight_row(output + n).as_ptr()),
@@ -133,55 +147,45 @@ impl<'a> Part<'a> {
     }
 }
 
-/// The result, to which several threads write different columns.
-#[derive(Clone, Copy)]
-struct Columns<'a> {
-    start: *mut f32,
-    rows: usize,
-    width: usize,
-    _out: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: it is only written to, and `run` gives every task columns of its own.
-unsafe impl Send for Columns<'_> {}
-// SAFETY: as above.
-unsafe impl Sync for Columns<'_> {}
-
-impl<'a> Columns<'a> {
-    /// `out` is `rows` rows of `width` elements.
-    fn new(out: &'a mut [f32], rows: usize, width: usize) -> Self {
-        assert_eq!(out.len(), rows * width);
-        Self { start: out.as_mut_ptr(), rows, width, _out: PhantomData }
-    }
-
-    fn put(self, row: usize, column: usize, value: f32) {
-        assert!(row < self.rows && column < self.width);
-        // SAFETY: inside the slice, which is borrowed for as long as this lives; no other task has the column.
-        unsafe { self.start.add(row * self.width + column).write(value) }
-    }
-}
-
 /// The product; the slices have the sizes that `shape` says.
-pub fn run(
+pub fn run<W: Weight>(
     level: Level,
     x: &[f32],
-    weight: &[f16],
+    weight: &[W],
     bias: Option<&[f32]>,
     out: &mut [f32],
     shape: Shape,
     threads: Threads,
 ) {
     let Shape { rows, inputs, outputs } = shape;
-    let columns = Columns::new(out, rows, outputs);
-    let share = outputs.div_ceil(4 * threads.count()).max(1);
-    let most = (TASK_BYTES / (2 * inputs.max(1))).clamp(1, share).next_multiple_of(TASK_ROWS);
+    let columns = Shared::new(out, rows, outputs);
+    let most = task_rows::<W>(inputs, outputs, threads);
     let work = |task: usize| {
         let first = task * most;
-        let count = most.min(outputs - first);
-        let weight = &weight[first * inputs..][..count * inputs];
-        let bias = bias.map(|bias| &bias[first..][..count]);
-        let part = Part { x, weight, bias, out: columns, first, inputs, rows, outputs: count };
-        part.compute(level);
+        compute(level, x, weight, bias, columns, shape, first..(first + most).min(outputs));
     };
-    threads.run(outputs.div_ceil(most), &work);
+    threads.run(&[Phase { tasks: outputs.div_ceil(most), work: &work }]);
+}
+
+/// Rows of a weight in one task.
+pub fn task_rows<W>(inputs: usize, outputs: usize, threads: Threads) -> usize {
+    let share = outputs.div_ceil(4 * threads.count()).max(1);
+    (TASK_BYTES / (size_of::<W>() * inputs.max(1))).clamp(1, share).next_multiple_of(TASK_ROWS)
+}
+
+/// Some columns of the product, those of the rows `outputs` of the weight.
+pub fn compute<W: Weight>(
+    level: Level,
+    x: &[f32],
+    weight: &[W],
+    bias: Option<&[f32]>,
+    out: Shared<'_>,
+    shape: Shape,
+    outputs: Range<usize>,
+) {
+    let Shape { rows, inputs, .. } = shape;
+    let (first, count) = (outputs.start, outputs.len());
+    let weight = &weight[first * inputs..][..count * inputs];
+    let bias = bias.map(|bias| &bias[outputs]);
+    Part { x, weight, bias, out, first, inputs, rows, outputs: count }.compute(level);
 }

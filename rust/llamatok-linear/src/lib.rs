@@ -4,18 +4,25 @@
 //! Weights stay as they are stored, row by row, and are widened on their way into the registers; products and
 //! sums are float32. Each weight is read from memory once, whatever the number of rows, and for few rows
 //! the time is that of reading the weights. For many, a matrix product of float32 is the better choice.
+//!
+//! [`DecoderLayer`] makes a whole layer of such products, with weights of either width.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod kernel;
+mod layer;
+mod math;
 mod pool;
 mod scalar;
+mod shared;
 mod threads;
+mod weight;
 
 pub use half::f16;
 pub use kernel::Level;
+pub use layer::{Cache, DecoderLayer, Linear, Step, Weights};
 pub use threads::{OpenMp, Parallel, Threads};
 
 use std::fmt;
@@ -31,19 +38,31 @@ pub struct Shape {
     pub outputs: usize,
 }
 
-/// A slice that is not of the size that the shape asks for.
+/// A slice or a number that does not fit the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SizeError {
-    name: &'static str,
-    expected: Option<usize>,
-    found: usize,
+pub struct SizeError(Unfit);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Unfit {
+    Size { name: &'static str, expected: usize, found: usize },
+    Huge { name: &'static str },
+    Other(String),
+}
+
+impl SizeError {
+    pub(crate) fn unfit(message: String) -> Self {
+        Self(Unfit::Other(message))
+    }
 }
 
 impl fmt::Display for SizeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.expected {
-            Some(expected) => write!(f, "`{}` must have {expected} elements, got {}", self.name, self.found),
-            None => write!(f, "`{}` has more elements than memory can hold", self.name),
+        match &self.0 {
+            Unfit::Size { name, expected, found } => {
+                write!(f, "`{name}` must have {expected} elements, got {found}")
+            }
+            Unfit::Huge { name } => write!(f, "`{name}` has more elements than memory can hold"),
+            Unfit::Other(message) => f.write_str(message),
         }
     }
 }
@@ -93,10 +112,10 @@ pub fn half_linear_at(
 }
 
 fn check(name: &'static str, found: usize, expected: Option<usize>) -> Result<(), SizeError> {
-    if expected == Some(found) {
-        Ok(())
-    } else {
-        Err(SizeError { name, expected, found })
+    match expected {
+        Some(expected) if expected == found => Ok(()),
+        Some(expected) => Err(SizeError(Unfit::Size { name, expected, found })),
+        None => Err(SizeError(Unfit::Huge { name })),
     }
 }
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::threads::Phase;
 
 /// A product in float64, and the sum of the magnitudes that went into each of its elements.
 fn reference(x: &[f32], weight: &[f16], bias: Option<&[f32]>, shape: Shape) -> Vec<(f64, f64)> {
@@ -44,7 +45,7 @@ fn product(
 }
 
 /// Numbers from -1 to 1 that are always the same.
-fn numbers(count: usize, seed: u64) -> impl Iterator<Item = f32> {
+pub fn numbers(count: usize, seed: u64) -> impl Iterator<Item = f32> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..count).map(move |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -176,7 +177,7 @@ fn several_callers_at_once_get_their_own_results() {
 }
 
 /// An OpenMP runtime of sorts.
-unsafe extern "C" fn parallel(
+pub unsafe extern "C" fn parallel(
     body: extern "C" fn(*mut std::ffi::c_void),
     data: *mut std::ffi::c_void,
     count: std::ffi::c_uint,
@@ -203,7 +204,8 @@ fn the_threads_of_others_do_the_same() {
         assert_eq!(out, expected);
     }
     let caught = std::panic::catch_unwind(|| {
-        Threads::OpenMp(openmp, 3).run(100, &|task| assert!(task != 50, "task 50"));
+        let work = |task| assert!(task != 50, "task 50");
+        Threads::OpenMp(openmp, 3).run(&[Phase { tasks: 100, work: &work }; 2]);
     });
     assert!(caught.is_err());
 }

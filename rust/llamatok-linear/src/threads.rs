@@ -35,13 +35,17 @@ impl OpenMp {
     }
 }
 
-/// Tasks, taken one after the other by whoever is free.
-struct Queue<'a> {
-    work: &'a (dyn Fn(usize) + Sync),
-    tasks: usize,
-    next: AtomicUsize,
-    panicked: AtomicBool,
+/// Tasks that may run side by side.
+#[derive(Clone, Copy)]
+pub(crate) struct Phase<'a> {
+    pub tasks: usize,
+    pub work: &'a (dyn Fn(usize) + Sync),
 }
+
+/// The most phases in a row.
+const MOST_PHASES: usize = 8;
+/// Pauses after which a thread that waits for the last tasks of a phase lets others have the core.
+const MOST_WAITS: usize = 10_000;
 
 impl Threads {
     /// How many there are, at least 1.
@@ -50,15 +54,15 @@ impl Threads {
         count.max(1)
     }
 
-    /// Runs `work(0)` to `work(tasks - 1)`, each once.
-    pub(crate) fn run(self, tasks: usize, work: &(dyn Fn(usize) + Sync)) {
-        let count = self.count().min(tasks);
+    /// Runs every task of every phase once, those of a phase after all of the phase before, and with all that
+    /// they wrote in sight.
+    pub(crate) fn run(self, phases: &[Phase<'_>]) {
+        let count = self.count().min(phases.iter().map(|phase| phase.tasks).max().unwrap_or(0));
         match self {
-            _ if count <= 1 => (0..tasks).for_each(work),
-            Self::Own(_) => pool::run(tasks, count, work),
+            _ if count <= 1 => phases.iter().for_each(|phase| (0..phase.tasks).for_each(phase.work)),
+            Self::Own(_) => phases.iter().for_each(|phase| pool::run(phase.tasks, count, phase.work)),
             Self::OpenMp(OpenMp(parallel), _) => {
-                let mut queue =
-                    Queue { work, tasks, next: AtomicUsize::new(0), panicked: AtomicBool::new(false) };
+                let mut queue = Queue::new(phases);
                 // SAFETY: it is `GOMP_parallel`, which is done with the queue when it returns.
                 unsafe { parallel(drain, (&raw mut queue).cast(), count as c_uint, 0) };
                 assert!(!queue.panicked.into_inner(), "a task panicked");
@@ -67,18 +71,48 @@ impl Threads {
     }
 }
 
+/// Tasks, taken one after the other by whoever is free.
+struct Queue<'a> {
+    phases: &'a [Phase<'a>],
+    next: [AtomicUsize; MOST_PHASES],
+    done: [AtomicUsize; MOST_PHASES],
+    panicked: AtomicBool,
+}
+
+impl<'a> Queue<'a> {
+    fn new(phases: &'a [Phase<'a>]) -> Self {
+        assert!(phases.len() <= MOST_PHASES);
+        Self { phases, next: Default::default(), done: Default::default(), panicked: AtomicBool::new(false) }
+    }
+
+    /// A thread's share. Tasks are counted, not threads: there may be fewer of them than were asked for.
+    fn drain(&self) {
+        for (phase, (next, done)) in self.phases.iter().zip(self.next.iter().zip(&self.done)) {
+            loop {
+                let task = next.fetch_add(1, Ordering::Relaxed);
+                if task >= phase.tasks {
+                    break;
+                }
+                // A panic must not cross into the other library, nor let the others wait for ever.
+                if catch_unwind(AssertUnwindSafe(|| (phase.work)(task))).is_err() {
+                    self.panicked.store(true, Ordering::Relaxed);
+                }
+                done.fetch_add(1, Ordering::Release);
+            }
+            let mut waited = 0;
+            while done.load(Ordering::Acquire) < phase.tasks {
+                if waited < MOST_WAITS {
+                    waited += 1;
+                    std::hint::spin_loop();
+                } else {
+                    std::thread::yield_now();
+                }
+            }
+        }
+    }
+}
+
 extern "C" fn drain(queue: *mut c_void) {
     // SAFETY: `run` gave it, and waits; all threads share it.
-    let queue = unsafe { &*queue.cast::<Queue<'_>>() };
-    let all = || {
-        while let Some(task) =
-            Some(queue.next.fetch_add(1, Ordering::Relaxed)).filter(|&task| task < queue.tasks)
-        {
-            (queue.work)(task);
-        }
-    };
-    // A panic must not cross into the other library.
-    if catch_unwind(AssertUnwindSafe(all)).is_err() {
-        queue.panicked.store(true, Ordering::Relaxed);
-    }
+    unsafe { &*queue.cast::<Queue<'_>>() }.drain();
 }

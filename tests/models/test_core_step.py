@@ -1,0 +1,188 @@
+"""A step of one token by the core: the logits of the layers as written, and who is left to those."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llamatok.models import DynamicCache, StaticCache
+from llamatok.models import llama as llama_module
+from llamatok.weights.kernels import HalfLinear
+from support.llama_models import LLAMA3, LONGROPE, YARN, assert_close, pair, some_ids
+
+SETTINGS = {
+    "all heads": {},
+    "grouped": {"num_key_value_heads": 2},
+    "one head of keys": {"num_key_value_heads": 1},
+    "biases": {"attention_bias": True, "mlp_bias": True},
+    "wide heads": {"head_dim": 24},
+    "llama3": {"rope_parameters": LLAMA3},
+    "yarn": {"rope_parameters": YARN},
+    "longrope": {"rope_parameters": LONGROPE},
+    "tied": {"tie_word_embeddings": True},
+}
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Whether the core took each step of one token, in order."""
+    steps = []
+    asked = llama_module.core_step
+
+    def ask(model, x, *rest):
+        found = asked(model, x, *rest)
+        if x.shape[1] == 1:
+            steps.append(found is not None)
+        return found
+
+    monkeypatch.setattr(llama_module, "core_step", ask)
+    return steps
+
+
+def half(model):
+    """Weights rounded to float16, all of them."""
+    from llamatok.models.layers import replace_linears
+
+    replace_linears(model, lambda name, linear: HalfLinear(linear.weight, linear.bias))
+    return model
+
+
+def stepwise(model, ids, mask=None, cache=None, first=4):
+    logits = []
+    cache = DynamicCache(model.config) if cache is None else cache
+    for start, end in [(0, first), *((at, at + 1) for at in range(first, ids.shape[1]))]:
+        part = None if mask is None else mask[:, :end]
+        logits.append(model(ids[:, start:end], attention_mask=part, past_key_values=cache).logits)
+    return torch.cat(logits, dim=1)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("rows", [1, 3])
+@torch.no_grad()
+def test_logits_are_those_of_the_whole_text(name, rows, taken):
+    theirs, ours = pair(**SETTINGS[name])
+    # Beyond the first buffers of the cache in "all heads", within the trained lengths elsewhere.
+    ids = some_ids(rows, 100 if name == "all heads" else 12)
+    found = stepwise(ours.fuse(), ids)
+    if name != "longrope":  # whose early keys are turned otherwise in the whole text
+        assert_close(found, theirs(ids).logits)
+    assert_close(found, stepwise(ours.unfuse(), ids))
+    steps = ids.shape[1] - 4
+    assert taken == [True] * steps + [False] * steps
+
+
+@torch.no_grad()
+def test_weights_in_float16(taken):
+    ours = half(pair(num_key_value_heads=2, attention_bias=True)[1].fuse())
+    ids = some_ids(2, 14)
+    assert_close(stepwise(ours, ids), ours(ids).logits)
+    assert all(taken)
+
+
+@pytest.mark.parametrize("inference", [torch.no_grad, torch.inference_mode])
+def test_padding_on_the_left(inference, taken):
+    theirs, ours = pair(num_key_value_heads=2)
+    ids, mask = some_ids(3, 14), torch.ones(3, 14, dtype=torch.long)
+    mask[0, :3] = 0
+    mask[2, :1] = 0
+    with inference():
+        found = stepwise(ours.fuse(), ids, mask)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        expected = ours(ids, attention_mask=mask).logits
+        assert_close(found[mask > 0], expected[mask > 0])
+        # Positions of each row's own.
+        expected = theirs(ids, attention_mask=mask, position_ids=positions).logits
+        cache = DynamicCache(ours.config)
+        ours(ids[:, :-1], attention_mask=mask[:, :-1], position_ids=positions[:, :-1], past_key_values=cache)
+        last = ours(ids[:, -1:], attention_mask=mask, position_ids=positions[:, -1:], past_key_values=cache)
+        assert_close(last.logits, expected[:, -1:])
+    assert all(taken)
+
+
+@torch.no_grad()
+def test_a_cache_goes_from_one_to_the_other(taken):
+    ours = pair()[1].fuse()
+    ids = some_ids(2, 16)
+    cache = DynamicCache(ours.config)
+    logits = [ours(ids[:, :5], past_key_values=cache).logits]
+    for at in range(5, 16):
+        with torch.set_grad_enabled(at % 2 == 0):
+            logits.append(ours(ids[:, at : at + 1], past_key_values=cache).logits.detach())
+    assert taken == [at % 2 == 1 for at in range(5, 16)]
+    assert_close(torch.cat(logits, dim=1), ours(ids).logits)
+
+
+@torch.no_grad()
+def test_hidden_states_are_given(taken):
+    theirs, ours = pair()
+    ids = some_ids(1, 6)
+    cache = DynamicCache(ours.config)
+    ours.fuse()(ids[:, :-1], past_key_values=cache)
+    found = ours(ids[:, -1:], past_key_values=cache, output_hidden_states=True).hidden_states
+    expected = theirs(ids, output_hidden_states=True).hidden_states
+    assert len(found) == len(expected)
+    for mine, state in zip(found, expected, strict=True):
+        assert_close(mine, state[:, -1:])
+    assert taken == [True]
+
+
+class Doubled(torch.nn.Linear):
+    """A layer of somebody's own."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def _double_output(_module, _arguments, output):
+    return 2 * output
+
+
+CHANGES = {
+    "a hook on a layer's part": lambda model: model.model.layers[1].mlp.register_forward_hook(_double_output),
+    "a hook on a product": lambda model: model.model.layers[0].self_attn.o_proj.register_forward_hook(
+        _double_output
+    ),
+    "another class": lambda model: setattr(model.model.layers[0].mlp.down_proj, "__class__", Doubled),
+    "another activation": lambda model: setattr(
+        model.model.layers[0].mlp, "act_fn", torch.nn.functional.gelu
+    ),
+    "another forward": lambda model: setattr(
+        model.model.layers[0].mlp, "forward", lambda x: torch.zeros_like(x)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@torch.no_grad()
+def test_what_somebody_changed_is_heeded(name, taken):
+    ours = pair()[1].fuse()
+    CHANGES[name](ours)
+    ids = some_ids(2, 9)
+    assert_close(stepwise(ours, ids), ours(ids).logits)
+    assert taken == [False] * 5
+
+
+@torch.no_grad()
+def test_other_caches_types_and_attentions_go_the_usual_way(taken):
+    ours = pair()[1].fuse()
+    ids = some_ids(1, 8)
+    expected = ours(ids).logits
+    assert_close(stepwise(ours, ids, cache=StaticCache(ours.config, 16)), expected)
+    assert_close(stepwise(ours.to(torch.float64), ids), expected.double())
+    ours.to(torch.float32).config.attn_implementation = "eager"
+    assert_close(stepwise(ours, ids), expected)
+    ours.config.attn_implementation = "sdpa"
+    assert_close(stepwise(ours.train(), ids), expected)
+    with torch.autocast("cpu", torch.bfloat16):
+        stepwise(ours.eval(), ids)
+    assert taken
+    assert not any(taken)
+
+
+@torch.no_grad()
+def test_rows_that_the_cache_has_not(taken):
+    ours = pair()[1].fuse()
+    cache = DynamicCache(ours.config)
+    ours(some_ids(2, 5), past_key_values=cache)
+    with pytest.raises(ValueError, match=r"`keys` must be \(3, 4, 64, 8\), got \[2, 4, 64, 8\]"):
+        ours(some_ids(3, 1), past_key_values=cache)
