@@ -27,7 +27,7 @@ lint:
 	$(BIN)/python -m mypy.stubtest llamatok._core
 
 docs:  ## site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench:  ## the parts in Rust; benches/README.md has the comparison with other libraries
 	cargo bench --locked --package llamatok

@@ -1,4 +1,4 @@
-"""A hook of MkDocs: links that lead out of `docs/` become the paths that they name.
+"""Hooks of MkDocs: links out of `docs/` become the paths that they name, and llamatok must be there.
 
 On a forge such a link opens the file. The site does not hold it, so it says where it is. A link to a file
 that is not there fails the build.
@@ -6,6 +6,7 @@ that is not there fails the build.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 from pathlib import Path
@@ -15,6 +16,15 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)\)")
 log = logging.getLogger("mkdocs.hooks.docs_links")
+
+
+def on_config(config: Any) -> Any:
+    """The reference shows the extension's docstrings, so it has to be there."""
+    try:
+        importlib.import_module("llamatok._core")
+    except ImportError as error:
+        log.warning("the reference needs llamatok itself: pip install '.[docs]' (%s)", error)
+    return config
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
