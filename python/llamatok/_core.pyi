@@ -35,8 +35,8 @@ class _Array(Protocol):
     def __array__(self) -> npt.NDArray[Any]: ...
 
 _Texts: TypeAlias = Iterable[str] | Iterable[bytes] | Iterable[str | bytes] | _ArrowArray | _ArrowStream
-_Ids: TypeAlias = Iterable[SupportsIndex] | npt.NDArray[np.integer] | _Array
-_IdLists: TypeAlias = TokenBatch | Iterable[_Ids] | npt.NDArray[np.integer] | _ArrowArray | _ArrowStream
+_Ids: TypeAlias = Iterable[SupportsIndex] | npt.NDArray[np.integer[Any]] | _Array
+_IdLists: TypeAlias = TokenBatch | Iterable[_Ids] | npt.NDArray[np.integer[Any]] | _ArrowArray | _ArrowStream
 
 class TokenizerError(ValueError):
     """A model or an argument that the tokenizer cannot work with."""

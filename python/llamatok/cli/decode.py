@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -188,7 +188,7 @@ class _Reader:
                 raise InputError(f'{where}: neither a list of ids nor an object like {{"ids": [1, 2]}}')
             yield self._checked(numbers, where, 0), True
 
-    def _checked(self, numbers: npt.NDArray[np.integer], where: str, seen: int) -> Ids:
+    def _checked(self, numbers: npt.NDArray[np.integer[Any]], where: str, seen: int) -> Ids:
         """The numbers as ids; `seen` ids of the document came before them."""
         outside = (numbers < 0) | (numbers >= self._vocab_size)
         if outside.any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from itertools import pairwise
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -93,7 +93,7 @@ def writer(form: str, tokenizer: Tokenizer) -> Callable[[BinaryIO, TokenBatch], 
     return _LineWriter(numbers, b" ", b"", b"\n")
 
 
-def _write(output: BinaryIO, numbers: npt.NDArray[np.unsignedinteger]) -> None:
+def _write(output: BinaryIO, numbers: npt.NDArray[np.unsignedinteger[Any]]) -> None:
     output.write(numbers.tobytes())
 
 

@@ -1,5 +1,4 @@
-//! Exact, fast byte-fallback SentencePiece BPE tokenization for the Llama family.
-
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs, rustdoc::broken_intra_doc_links)]
 
 pub mod added_tokens;

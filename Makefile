@@ -1,0 +1,37 @@
+# The verbs of daily work; `.ci/run` is everything at once, in an environment of its own.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+TESTS ?= tests
+
+.PHONY: setup build test lint docs bench dist
+
+setup:  ## a virtual environment with the package and all that tests and linters need
+	$(PYTHON) -m venv $(VENV)
+	$(MAKE) build
+
+build:  ## the extension again, after a change to Rust or Python
+	$(BIN)/pip install --quiet '.[test,dev,docs]'
+
+test:  ## TESTS=tests/cli for one folder
+	cargo test --locked --package llamatok --package llamatok-linear
+	$(BIN)/python -m pytest $(TESTS)
+
+lint:
+	cargo fmt --all --check
+	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --locked --workspace --all-targets -- -D warnings
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy python/llamatok
+	$(BIN)/python -m mypy.stubtest llamatok._core
+
+docs:  ## site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+bench:  ## the parts in Rust; benches/README.md has the comparison with other libraries
+	cargo bench --locked --package llamatok
+
+dist:  ## what docs/releasing.md checks
+	$(BIN)/maturin build --release --locked --out dist
+	$(BIN)/maturin sdist --out dist
