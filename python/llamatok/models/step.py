@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from llamatok import _core
+from llamatok._openmp import gomp_parallel
 
 from .cache import CacheLayer, DynamicCache
-from .threads import gomp_parallel
 
 if TYPE_CHECKING:
     from .cache import Cache

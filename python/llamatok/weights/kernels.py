@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from llamatok import _core
-from llamatok.models.threads import gomp_parallel
+from llamatok._openmp import gomp_parallel
 
 #: Rows of a weight that a check of speed looks at; more tell nothing new and cost memory.
 CHECKED_ROWS = 4096
