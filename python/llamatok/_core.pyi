@@ -20,7 +20,7 @@ __all__ = [
     "UnsupportedModelError",
     "__version__",
     "decoder_step",
-    "half_linear",
+    "linear",
 ]
 
 __version__: Final[str]
@@ -588,9 +588,9 @@ class EncodingBatch:
 
     def __getitem__(self, rows: slice, /) -> EncodingBatch: ...
 
-def half_linear(
+def linear(
     x: npt.NDArray[np.float32],
-    weight: npt.NDArray[np.float16],
+    weight: npt.NDArray[np.float16] | npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32] | None,
     out: npt.NDArray[np.float32],
     num_threads: int,
@@ -637,7 +637,7 @@ def decoder_step(
     (hidden, H * D), `gate_up` (2 * inner, hidden) and `down` (hidden, inner) are weights with their biases.
     `cos` and `sin` are (1, D) or (rows, D), and `bias`, which is added to scores, (1, length + 1) or
     (rows, length + 1). `keys` and `values`, (rows, K, room, D), hold `length` tokens, and take the new one.
-    All are contiguous. For the threads see `half_linear`.
+    All are contiguous. For the threads see `linear`.
 
     Raises:
         ValueError: shapes that do not fit, or an array that is not contiguous.

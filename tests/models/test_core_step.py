@@ -7,6 +7,7 @@ import torch
 
 from llamatok.models import DynamicCache, StaticCache
 from llamatok.models import llama as llama_module
+from llamatok.models.step import core_linear
 from llamatok.weights.kernels import HalfLinear
 from support.llama_models import LLAMA3, LONGROPE, YARN, assert_close, pair, some_ids
 
@@ -186,3 +187,31 @@ def test_rows_that_the_cache_has_not(taken):
     ours(some_ids(2, 5), past_key_values=cache)
     with pytest.raises(ValueError, match=r"`keys` must be \(3, 4, 64, 8\), got \[2, 4, 64, 8\]"):
         ours(some_ids(3, 1), past_key_values=cache)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 24, 25])
+@pytest.mark.parametrize("bias", [False, True])
+@torch.no_grad()
+def test_products_of_a_few_rows(rows, bias):
+    layer, x = torch.nn.Linear(40, 33, bias=bias), torch.randn(rows, 1, 40)
+    found = core_linear(layer, x)
+    assert (found is not None) == (1 < rows <= 24)
+    if found is not None:
+        assert_close(found, layer(x))
+        assert_close(core_linear(layer, x.expand(-1, 1, 40).transpose(0, 1)), layer(x).transpose(0, 1))
+
+
+@torch.no_grad()
+def test_products_that_are_left_to_torch():
+    layer, x = torch.nn.Linear(40, 33), torch.randn(2, 40)
+    assert core_linear(layer, x) is not None
+    assert core_linear(layer.double(), x.double()) is None
+    assert core_linear(Doubled(40, 33), x) is None
+    assert core_linear(HalfLinear(layer.weight, layer.bias), x) is None
+    with torch.enable_grad():
+        assert core_linear(layer.float(), x) is None
+    handle = layer.register_forward_hook(_double_output)
+    assert core_linear(layer, x) is None
+    handle.remove()
+    assert core_linear(layer, x) is not None
+    assert core_linear(layer, torch.empty(0, 40)) is None

@@ -22,6 +22,7 @@ from .outputs import (
     SequenceClassifierOutputWithPast,
     TokenClassifierOutput,
 )
+from .step import core_linear
 
 Output = TypeVar("Output", bound=ModelOutput)
 PastKeyValues = Cache | Sequence[tuple[torch.Tensor, torch.Tensor]]
@@ -55,7 +56,9 @@ class LlamaForCausalLM(LlamaPreTrainedModel):
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(..., hidden_size) -> (..., vocab_size)"""
-        return cast(torch.Tensor, cast(nn.Linear, self.lm_head)(hidden))
+        head = cast(nn.Linear, self.lm_head)
+        found = core_linear(head, hidden)
+        return cast(torch.Tensor, head(hidden)) if found is None else found
 
     def loss_function(self, logits: torch.Tensor, labels: torch.Tensor | None, **kwargs: Any) -> torch.Tensor:
         """Cross entropy of the next tokens; see `llamatok.models.losses.causal_lm_loss`."""

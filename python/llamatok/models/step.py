@@ -1,8 +1,8 @@
-"""A decoder layer for one new token of each row, by the Rust core: inference on the CPU in float32.
+"""Steps of one token by the Rust core: inference on the CPU in float32.
 
 Single operations on so few numbers take longer to begin than to compute. The core does those of a layer in
 one call, on torch's own threads; its sums are in another order than torch's, and otherwise it is the layer of
-`llama.py`.
+`llama.py`. For a few rows its products are the faster ones, too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .cache import CacheLayer, DynamicCache
 
 if TYPE_CHECKING:
     from .cache import Cache
-    from .llama import LlamaDecoderLayer, LlamaModel, Mask
+    from .llama import LlamaModel, Mask
     from .rope import Turns
 
 #: Up to this many rows the core is faster than torch.
@@ -31,41 +31,46 @@ MOST_ROWS = 24
 class CoreStep:
     """Calls the core for each layer. Made anew for every step of a model."""
 
-    def __init__(self, turns: Turns, bias: torch.Tensor | None, cache: DynamicCache) -> None:
+    def __init__(
+        self,
+        layers: dict[nn.Module, tuple[Any, ...]],
+        turns: Turns,
+        bias: torch.Tensor | None,
+        cache: DynamicCache,
+    ) -> None:
         width = turns[0].shape[-1]
-        self._cos, self._sin = (turn.reshape(-1, width).contiguous().numpy() for turn in turns)
-        self._bias = None if bias is None else bias.reshape(len(bias), -1).contiguous().numpy()
+        cos, sin = (turn.reshape(-1, width).contiguous().numpy() for turn in turns)
+        self._layers = layers
+        self._turns = cos, sin, None if bias is None else bias.reshape(len(bias), -1).contiguous().numpy()
         self._cache = cache
-        self._threads = torch.get_num_threads()
-        self._gomp_parallel = gomp_parallel()
+        self._threads = torch.get_num_threads(), gomp_parallel()
 
-    def __call__(self, module: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    def __call__(self, layer: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """x (B, 1, hidden_size) -> the same shape, and no attention weights."""
-        layer = cast("LlamaDecoderLayer", module)
-        attention, mlp = layer.self_attn, layer.mlp
-        held = self._cache.layers[attention.layer_idx]
+        index, sizes, eps, scale, norms, qkv, output, gate_up, down = self._layers[layer]
+        cos, sin, bias = self._turns
+        held = self._cache.layers[index]
         keys, values = held.with_room(1)
         rows = x.view(len(x), -1)
         out = torch.empty_like(rows)
         _core.decoder_step(
             rows.numpy(),
             out.numpy(),
-            (attention.num_heads, attention.num_key_value_heads, attention.head_dim),
-            layer.input_layernorm.variance_epsilon,
-            attention.scaling,
-            (_array(layer.input_layernorm.weight), _array(layer.post_attention_layernorm.weight)),
-            _linear(attention.qkv_proj),
-            _linear(attention.o_proj),
-            _linear(mlp.gate_up_proj),
-            _linear(mlp.down_proj),
-            self._cos,
-            self._sin,
-            self._bias,
+            sizes,
+            eps,
+            scale,
+            norms,
+            qkv,
+            output,
+            gate_up,
+            down,
+            cos,
+            sin,
+            bias,
             keys.numpy(),
             values.numpy(),
             held.length,
-            self._threads,
-            self._gomp_parallel,
+            *self._threads,
         )
         held.length += 1
         return out.view_as(x), None
@@ -82,24 +87,53 @@ def core_step(
     if (
         x.shape[1] != 1
         or len(x) > MOST_ROWS
-        or type(x) is not torch.Tensor
-        or x.dtype != torch.float32
-        or x.device.type != "cpu"
         or name != "sdpa"
         or type(cache) is not DynamicCache
         or model.training
-        or torch.is_grad_enabled()
-        or torch.compiler.is_compiling()
-        or torch._C._is_tracing()
-        or torch.is_autocast_enabled("cpu")
-        or torch_module._has_any_global_hook()  # type: ignore[no-untyped-call]
-        or len(cache.layers) < len(model.layers)
+        or not _is_plain_run(x)
         or (mask.bias is not None and mask.bias.shape[1] != 1)
+        or len(cache.layers) < len(model.layers)
         or not all(map(_fits_cache, cache.layers))
-        or not all(map(_fits, model.layers))
     ):
         return None
-    return CoreStep(turns, mask.bias, cache)
+    layers = {}
+    for layer in model.layers:
+        parts = _parts(layer)
+        if parts is None:
+            return None
+        layers[layer] = parts
+    return CoreStep(layers, turns, mask.bias, cache)
+
+
+def core_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
+    """A linear layer's product with a few rows, (..., in_features), or None where it is not for the core.
+
+    For a single row, torch is as fast.
+    """
+    if not 1 < x.numel() // max(1, x.shape[-1]) <= MOST_ROWS or not _is_plain_run(x):
+        return None
+    # A layer of another class has ways of its own.
+    found = _linear(module) if type(module) is nn.Linear and module.weight.dtype == x.dtype else None
+    if found is None:
+        return None
+    rows = x.reshape(-1, x.shape[-1]).contiguous()
+    out = rows.new_empty(len(rows), len(found[0]))
+    _core.linear(rows.numpy(), *found, out.numpy(), torch.get_num_threads(), gomp_parallel())
+    return out.view(*x.shape[:-1], -1)
+
+
+def _is_plain_run(x: torch.Tensor) -> bool:
+    """Whether `x` is plain numbers on the CPU, and nobody follows what becomes of them."""
+    return (
+        type(x) is torch.Tensor
+        and x.dtype == torch.float32
+        and x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
+        and not torch_module._has_any_global_hook()  # type: ignore[no-untyped-call]
+    )
 
 
 def _fits_cache(layer: CacheLayer) -> bool:
@@ -107,24 +141,36 @@ def _fits_cache(layer: CacheLayer) -> bool:
     return type(layer) is CacheLayer and held is not None and held.dtype == torch.float32
 
 
-def _fits(layer: nn.Module) -> bool:
-    from .llama import LlamaAttention, LlamaDecoderLayer, LlamaMLP, LlamaRMSNorm
+def _parts(module: nn.Module) -> tuple[Any, ...] | None:
+    """A layer's number, and what the core asks about it; None where it is not what the core computes."""
+    from .llama import LlamaAttention, LlamaDecoderLayer, LlamaMLP
 
-    if type(layer) is not LlamaDecoderLayer or not _is_plain(layer):
-        return False
-    attention, mlp = layer.self_attn, layer.mlp
+    if type(module) is not LlamaDecoderLayer or not _is_plain(module):
+        return None
+    layer, attention, mlp = module, module.self_attn, module.mlp
+    if (
+        type(attention) is not LlamaAttention
+        or type(mlp) is not LlamaMLP
+        or mlp.act_fn is not F.silu
+        or not (attention.is_fused and mlp.is_fused and _is_plain(attention) and _is_plain(mlp))
+    ):
+        return None
+    norms = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
+    linears = (
+        _linear(attention.qkv_proj),
+        _linear(attention.o_proj),
+        _linear(mlp.gate_up_proj),
+        _linear(mlp.down_proj),
+    )
+    if any(part is None for part in (*norms, *linears)):
+        return None
     return (
-        type(attention) is LlamaAttention
-        and type(mlp) is LlamaMLP
-        and attention.is_fused
-        and mlp.is_fused
-        and mlp.act_fn is F.silu
-        and all(map(_is_plain, (attention, mlp)))
-        and all(
-            type(norm) is LlamaRMSNorm and norm.weight.dtype == torch.float32 and _is_plain(norm)
-            for norm in (layer.input_layernorm, layer.post_attention_layernorm)
-        )
-        and all(map(_is_linear, (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)))
+        attention.layer_idx,
+        (attention.num_heads, attention.num_key_value_heads, attention.head_dim),
+        layer.input_layernorm.variance_epsilon,
+        attention.scaling,
+        norms,
+        *linears,
     )
 
 
@@ -133,25 +179,33 @@ def _is_plain(module: nn.Module) -> bool:
     return not module._forward_hooks and not module._forward_pre_hooks and "forward" not in module.__dict__
 
 
-def _is_linear(module: nn.Module) -> bool:
-    if not _is_plain(module):
-        return False
+def _norm(module: nn.Module) -> Any:
+    """The weight as an array, or None."""
+    from .llama import LlamaRMSNorm
+
+    if type(module) is not LlamaRMSNorm or not _is_plain(module):
+        return None
+    return _array(module.weight, (torch.float32,))
+
+
+def _linear(module: nn.Module) -> tuple[Any, Any] | None:
+    """Weight and bias as arrays, or None for anything but a plain linear layer."""
     if type(module) is not nn.Linear and not getattr(type(module), "is_half_linear", False):
-        return False
-    weight = cast(torch.Tensor, module.weight)
-    return (
-        type(weight) in (nn.Parameter, torch.Tensor)
-        and weight.dtype in (torch.float32, torch.float16)
-        and weight.device.type == "cpu"
-        and weight.is_contiguous()
-        and (module.bias is None or module.bias.dtype == torch.float32)
-    )
+        return None
+    weight = _array(cast(torch.Tensor, module.weight), (torch.float32, torch.float16))
+    bias = cast("torch.Tensor | None", module.bias)
+    added = None if bias is None else _array(bias, (torch.float32,))
+    if weight is None or (bias is not None and added is None) or not _is_plain(module):
+        return None
+    return weight, added
 
 
-def _array(parameter: torch.Tensor) -> Any:
-    return parameter.detach().numpy()
-
-
-def _linear(module: nn.Module) -> tuple[Any, Any]:
-    weight, bias = cast(torch.Tensor, module.weight), cast("torch.Tensor | None", module.bias)
-    return _array(weight), None if bias is None else _array(bias)
+def _array(tensor: torch.Tensor, dtypes: tuple[torch.dtype, ...]) -> Any:
+    if (
+        type(tensor) in (nn.Parameter, torch.Tensor)
+        and tensor.dtype in dtypes
+        and tensor.device.type == "cpu"
+        and tensor.is_contiguous()
+    ):
+        return tensor.detach().numpy()
+    return None

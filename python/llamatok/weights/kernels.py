@@ -109,7 +109,7 @@ def half_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     """
     out = x.new_empty(len(x), len(weight))
     if len(x) <= MOST_ROWS:
-        _core.half_linear(
+        _core.linear(
             x.detach().numpy(),
             weight.numpy(),
             None if bias is None else bias.numpy(),

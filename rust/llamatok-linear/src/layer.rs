@@ -14,25 +14,7 @@ use crate::kernel::{self, Level};
 use crate::math;
 use crate::shared::Shared;
 use crate::threads::{Phase, Threads};
-use crate::{check, Shape, SizeError};
-
-/// The elements of a weight, row by row.
-#[derive(Debug, Clone, Copy)]
-pub enum Weights<'a> {
-    /// In float16.
-    Half(&'a [f16]),
-    /// In float32.
-    Full(&'a [f32]),
-}
-
-impl Weights<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Self::Half(weights) => weights.len(),
-            Self::Full(weights) => weights.len(),
-        }
-    }
-}
+use crate::{check, Shape, SizeError, Weights};
 
 /// A linear layer: a weight (outputs, inputs) and a bias (outputs).
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,8 @@
-//! Products of a few float32 rows with a float16 weight matrix, as the linear layers of a language model that
+//! Products of a few float32 rows with a weight matrix in float16 or float32, as the linear layers of a language model that
 //! writes one token at a time need them: `y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n]`.
 //!
-//! Weights stay as they are stored, row by row, and are widened on their way into the registers; products and
-//! sums are float32. Each weight is read from memory once, whatever the number of rows, and for few rows
+//! Weights stay as they are stored, row by row, and float16 is widened on its way into the registers; products
+//! and sums are float32. Each weight is read from memory once, whatever the number of rows, and for few rows
 //! the time is that of reading the weights. For many, a matrix product of float32 is the better choice.
 //!
 //! [`DecoderLayer`] makes a whole layer of such products, with weights of either width.
@@ -22,8 +22,9 @@ mod weight;
 
 pub use half::f16;
 pub use kernel::Level;
-pub use layer::{Cache, DecoderLayer, Linear, Step, Weights};
+pub use layer::{Cache, DecoderLayer, Linear, Step};
 pub use threads::{OpenMp, Parallel, Threads};
+pub use weight::Weights;
 
 use std::fmt;
 
@@ -76,25 +77,25 @@ impl std::error::Error for SizeError {}
 ///
 /// # Errors
 /// A slice has not the size that `shape` says.
-pub fn half_linear(
+pub fn linear(
     x: &[f32],
-    weight: &[f16],
+    weight: Weights<'_>,
     bias: Option<&[f32]>,
     out: &mut [f32],
     shape: Shape,
     threads: Threads,
 ) -> Result<(), SizeError> {
-    half_linear_at(Level::best(), x, weight, bias, out, shape, threads)
+    linear_at(Level::best(), x, weight, bias, out, shape, threads)
 }
 
-/// [`half_linear`] with a given set of instructions.
+/// [`linear`] with a given set of instructions.
 ///
 /// # Errors
 /// A slice has not the size that `shape` says.
-pub fn half_linear_at(
+pub fn linear_at(
     level: Level,
     x: &[f32],
-    weight: &[f16],
+    weight: Weights<'_>,
     bias: Option<&[f32]>,
     out: &mut [f32],
     shape: Shape,
@@ -107,7 +108,10 @@ pub fn half_linear_at(
     if let Some(bias) = bias {
         check("bias", bias.len(), Some(outputs))?;
     }
-    kernel::run(level, x, weight, bias, out, shape, threads);
+    match weight {
+        Weights::Half(weight) => kernel::run(level, x, weight, bias, out, shape, threads),
+        Weights::Full(weight) => kernel::run(level, x, weight, bias, out, shape, threads),
+    }
     Ok(())
 }
 

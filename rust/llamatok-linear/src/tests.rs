@@ -40,7 +40,12 @@ fn product(
     threads: usize,
 ) -> Vec<f32> {
     let mut out = vec![f32::NAN; shape.rows * shape.outputs];
-    half_linear_at(level, x, weight, bias, &mut out, shape, Threads::Own(threads)).unwrap();
+    linear_at(level, x, Weights::Half(weight), bias, &mut out, shape, Threads::Own(threads)).unwrap();
+    // The same weights in float32 are the same numbers.
+    let wide: Vec<f32> = weight.iter().map(|weight| weight.to_f32()).collect();
+    let mut full = vec![f32::NAN; out.len()];
+    linear_at(level, x, Weights::Full(&wide), bias, &mut full, shape, Threads::Own(threads)).unwrap();
+    assert!(full.iter().zip(&out).all(|(full, half)| full == half || full.is_nan() && half.is_nan()));
     out
 }
 
@@ -146,16 +151,17 @@ fn infinities_and_nans_stay_in_their_rows_and_columns() {
 fn sizes_are_checked() {
     let shape = Shape { rows: 2, inputs: 3, outputs: 4 };
     let (x, weight, mut out) = ([0.0; 6], [f16::ZERO; 12], [0.0; 8]);
-    let error = half_linear(&x[1..], &weight, None, &mut out, shape, Threads::Own(1)).unwrap_err();
+    let error = linear(&x[1..], Weights::Half(&weight), None, &mut out, shape, Threads::Own(1)).unwrap_err();
     assert_eq!(error.to_string(), "`x` must have 6 elements, got 5");
-    let error = half_linear(&x, &weight[1..], None, &mut out, shape, Threads::Own(1)).unwrap_err();
+    let error = linear(&x, Weights::Half(&weight[1..]), None, &mut out, shape, Threads::Own(1)).unwrap_err();
     assert_eq!(error.to_string(), "`weight` must have 12 elements, got 11");
-    let error = half_linear(&x, &weight, Some(&[0.0]), &mut out, shape, Threads::Own(1)).unwrap_err();
+    let error =
+        linear(&x, Weights::Half(&weight), Some(&[0.0]), &mut out, shape, Threads::Own(1)).unwrap_err();
     assert_eq!(error.to_string(), "`bias` must have 4 elements, got 1");
-    let error = half_linear(&x, &weight, None, &mut out[1..], shape, Threads::Own(1)).unwrap_err();
+    let error = linear(&x, Weights::Half(&weight), None, &mut out[1..], shape, Threads::Own(1)).unwrap_err();
     assert_eq!(error.to_string(), "`out` must have 8 elements, got 7");
     let huge = Shape { rows: usize::MAX, inputs: 3, outputs: 4 };
-    assert!(half_linear(&x, &weight, None, &mut out, huge, Threads::Own(1)).is_err());
+    assert!(linear(&x, Weights::Half(&weight), None, &mut out, huge, Threads::Own(1)).is_err());
 }
 
 #[test]
@@ -200,7 +206,7 @@ fn the_threads_of_others_do_the_same() {
     let openmp = unsafe { OpenMp::new(parallel) };
     for count in 0..4 {
         let mut out = vec![f32::NAN; expected.len()];
-        half_linear(&x, &weight, None, &mut out, shape, Threads::OpenMp(openmp, count)).unwrap();
+        linear(&x, Weights::Half(&weight), None, &mut out, shape, Threads::OpenMp(openmp, count)).unwrap();
         assert_eq!(out, expected);
     }
     let caught = std::panic::catch_unwind(|| {

@@ -5,6 +5,24 @@ use core::arch::x86_64::*;
 
 use half::f16;
 
+/// The elements of a weight, row by row.
+#[derive(Debug, Clone, Copy)]
+pub enum Weights<'a> {
+    /// In float16.
+    Half(&'a [f16]),
+    /// In float32.
+    Full(&'a [f32]),
+}
+
+impl Weights<'_> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Half(weights) => weights.len(),
+            Self::Full(weights) => weights.len(),
+        }
+    }
+}
+
 /// An element of a weight, and how to make vectors of it.
 pub trait Weight: Copy + Send + Sync + 'static {
     const ZERO: Self;

@@ -24,7 +24,7 @@ mod _core {
     #[pymodule_export]
     use crate::error::{ModelFormatError, TokenizerError, UnsupportedModelError};
     #[pymodule_export]
-    use crate::linear::{decoder_step, half_linear};
+    use crate::linear::{decoder_step, linear};
     #[pymodule_export]
     use crate::pipeline::Pipeline;
     #[pymodule_export]

@@ -1,4 +1,4 @@
-//! Products of float32 arrays with float16 weights, and the decoder layers made of them.
+//! Products of a few float32 rows with weights, and the decoder layers made of them.
 
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
@@ -15,10 +15,10 @@ use pyo3::prelude::*;
 /// whose threads are to do it.
 #[pyfunction]
 #[pyo3(signature = (x, weight, bias, out, num_threads, gomp_parallel=None))]
-pub fn half_linear(
+pub fn linear(
     py: Python<'_>,
     x: PyReadonlyArray2<'_, f32>,
-    weight: PyReadonlyArray2<'_, f16>,
+    weight: PyWeight<'_>,
     bias: Option<PyReadonlyArray1<'_, f32>>,
     mut out: PyReadwriteArray2<'_, f32>,
     num_threads: usize,
@@ -34,12 +34,12 @@ pub fn half_linear(
         let found = out.shape();
         return Err(PyValueError::new_err(format!("`out` must be ({rows}, {outputs}), got {found:?}")));
     }
-    let (x, weight) = (slice(&x, "x")?, slice(&weight, "weight")?);
+    let (x, weight) = (slice(&x, "x")?, weight.elements("weight")?);
     let bias = bias.as_ref().map(|bias| slice(bias, "bias")).transpose()?;
     let out = slice_mut(&mut out, "out")?;
     let shape = Shape { rows, inputs, outputs };
     let threads = threads(num_threads, gomp_parallel);
-    py.detach(|| llamatok_linear::half_linear(x, weight, bias, out, shape, threads))
+    py.detach(|| llamatok_linear::linear(x, weight, bias, out, shape, threads))
         .map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
@@ -100,11 +100,11 @@ pub fn decoder_step<'py>(
         eps,
         scale,
         input_norm: slice(&norms.0, "input norm")?,
-        qkv: linear(&qkv, "qkv", hidden)?,
-        output: linear(&output, "output", attended)?,
+        qkv: linear_of(&qkv, "qkv", hidden)?,
+        output: linear_of(&output, "output", attended)?,
         post_norm: slice(&norms.1, "post norm")?,
-        gate_up: linear(&gate_up, "gate_up", hidden)?,
-        down: linear(&down, "down", inner)?,
+        gate_up: linear_of(&gate_up, "gate_up", hidden)?,
+        down: linear_of(&down, "down", inner)?,
     };
     let step = Step {
         rows,
@@ -128,18 +128,24 @@ impl PyWeight<'_> {
             Self::Half(weight) => weight.shape(),
         }
     }
+
+    fn elements(&self, name: &str) -> PyResult<Weights<'_>> {
+        Ok(match self {
+            Self::Full(weight) => Weights::Full(slice(weight, name)?),
+            Self::Half(weight) => Weights::Half(slice(weight, name)?),
+        })
+    }
 }
 
-fn linear<'a>(given: &'a PyLinear<'_>, name: &str, inputs: usize) -> PyResult<Linear<'a>> {
+fn linear_of<'a>(given: &'a PyLinear<'_>, name: &str, inputs: usize) -> PyResult<Linear<'a>> {
     let columns = given.0.shape()[1];
     if columns != inputs {
         return Err(PyValueError::new_err(format!("`{name}` must have {inputs} columns, got {columns}")));
     }
-    let weight = match &given.0 {
-        PyWeight::Full(weight) => Weights::Full(slice(weight, name)?),
-        PyWeight::Half(weight) => Weights::Half(slice(weight, name)?),
-    };
-    Ok(Linear { weight, bias: given.1.as_ref().map(|bias| slice(bias, name)).transpose()? })
+    Ok(Linear {
+        weight: given.0.elements(name)?,
+        bias: given.1.as_ref().map(|bias| slice(bias, name)).transpose()?,
+    })
 }
 
 fn threads(num_threads: usize, gomp_parallel: Option<NonZeroUsize>) -> Threads {

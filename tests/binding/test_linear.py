@@ -1,4 +1,4 @@
-"""The product of float32 rows with float16 weights: results, and what it refuses."""
+"""The product of float32 rows with weights in float16 or float32: results, and what it refuses."""
 
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ def arrays(rows=2, inputs=5, outputs=3):
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_products(shape, threads):
     x, weight, bias, out = arrays(*shape)
-    _core.half_linear(x, weight, bias, out, threads)
+    _core.linear(x, weight, bias, out, threads)
     np.testing.assert_allclose(out, x.astype(float) @ weight.astype(float).T + bias, atol=1e-3)
-    _core.half_linear(x, weight, None, out, threads)
+    _core.linear(x, weight, None, out, threads)
     np.testing.assert_allclose(out, x.astype(float) @ weight.astype(float).T, atol=1e-3)
+    full = np.full_like(out, np.nan)
+    _core.linear(x, weight.astype(np.float32), None, full, threads)
+    np.testing.assert_array_equal(full, out)
 
 
 def test_arrays_that_do_not_fit():
     x, weight, bias, out = arrays()
     with pytest.raises(ValueError, match="`x` has 4 columns, `weight` has 5"):
-        _core.half_linear(x[:, :4].copy(), weight, bias, out, 1)
+        _core.linear(x[:, :4].copy(), weight, bias, out, 1)
     with pytest.raises(ValueError, match=r"`out` must be \(2, 3\), got \[2, 2\]"):
-        _core.half_linear(x, weight, bias, out[:, :2].copy(), 1)
+        _core.linear(x, weight, bias, out[:, :2].copy(), 1)
     with pytest.raises(ValueError, match="`bias` must have 3 elements, got 2"):
-        _core.half_linear(x, weight, bias[:2], out, 1)
+        _core.linear(x, weight, bias[:2], out, 1)
     for name, given in {
         "x": (np.asfortranarray(x), weight, bias, out),
         "weight": (x, np.asfortranarray(weight), bias, out),
@@ -43,6 +46,6 @@ def test_arrays_that_do_not_fit():
         "out": (x, weight, bias, np.asfortranarray(out)),
     }.items():
         with pytest.raises(ValueError, match=f"`{name}` must be contiguous, row by row"):
-            _core.half_linear(*given, 1)
+            _core.linear(*given, 1)
     with pytest.raises(TypeError):
-        _core.half_linear(x, weight.astype(np.float32), bias, out, 1)
+        _core.linear(x, weight.astype(np.float64), bias, out, 1)
