@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llamatok.tokenization import files
-from llamatok.tokenization.added_token import AddedToken
 from llamatok.tokenization.configured import (
     MAX_ADDED_TOKENS,
     NOT_FOR_FILES,

@@ -14,7 +14,6 @@ from llamatok.tokenization import tokenizer_json
 from llamatok.tokenization.configured import read_limited
 from llamatok.tokenization.log import logger
 
-
 #: The largest `tokenizer.json` or `tokenizer.model`, as in the core (`load::MAX_MODEL_BYTES`).
 MAX_MODEL_BYTES = 256 << 20
 

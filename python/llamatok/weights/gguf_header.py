@@ -1,7 +1,7 @@
 """The header of a GGUF file, walked and checked before the package `gguf` reads it.
 
-The package believes the lengths that it finds: an array of 2^60 bytes in a file of a hundred fills the memory.
-Here every length is checked against what the file holds, and against the limits below.
+The package believes the lengths that it finds: an array of 2^60 bytes in a file of a hundred fills the
+memory. Here every length is checked against what the file holds, and against the limits below.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Header:
         tensors, keys = self._u64("tensor_count"), self._u64("metadata_kv_count")
         if keys > MAX_KEYS or tensors > MAX_TENSORS:
             raise self._fault(
-                f"{keys} metadata keys and {tensors} tensors, more than the limits of {MAX_KEYS} and {MAX_TENSORS}"
+                f"{keys} metadata keys and {tensors} tensors; the limits are {MAX_KEYS} and {MAX_TENSORS}"
             )
         seen: set[bytes] = set()
         for index in range(keys):
@@ -72,9 +72,7 @@ class _Header:
             self._name(field)
             dimensions = self._u32(field)
             if dimensions > MAX_DIMENSIONS:
-                raise self._fault(
-                    f"{field} has {dimensions} dimensions, more than the limit of {MAX_DIMENSIONS}"
-                )
+                raise self._fault(f"{field} has {dimensions} dimensions; the limit is {MAX_DIMENSIONS}")
             elements = 1
             for _ in range(dimensions):
                 elements *= self._u64(field)
@@ -125,8 +123,8 @@ class _Header:
         start = self._position
         if count > self._end - start:
             raise self._fault(
-                f"byte {start}: {field} needs {count} bytes, but the file, or the limit of {MAX_HEADER_BYTES} for"
-                f" its header, ends at {self._end}"
+                f"byte {start}: {field} needs {count} bytes, but the file, or the limit of"
+                f" {MAX_HEADER_BYTES} for its header, ends at {self._end}"
             )
         self._position += count
         return start
