@@ -117,7 +117,7 @@ def decode(data: bytes) -> None:
 def stream(data: bytes) -> None:
     """A decoder that is given one id after the other hands over the text of all of them."""
     ids = [number % 32_000 for (number,) in struct.iter_unpack("<H", data[: len(data) // 2 * 2])]
-    decoder = default().stream_decoder()
+    decoder = default().stream_decoder(skip_special_tokens=False)
     parts = [decoder.push(id) for id in ids]
     assert "".join([*parts, decoder.finish()]) == default().decode(ids)
 
