@@ -11,7 +11,23 @@ from fuzz.targets import WORDS, seeds
 
 #: The longest input, in bytes.
 LONGEST = 1 << 16
-_NUMBERS = [0, 1, 127, 128, 255, 256, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1]
+_NUMBERS = [
+    0,
+    1,
+    127,
+    128,
+    255,
+    256,
+    65535,
+    65536,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+]
 
 
 def regressions(target: str) -> list[bytes]:
@@ -55,4 +71,6 @@ def _mutate(rng: random.Random, data: bytearray, words: list[bytes], known: list
         start = rng.randrange(len(other) + 1)
         data[at:at] = other[start : start + rng.randrange(64)]
     else:
-        data[at:at] = rng.choice((b"\0", b"\xff", b"\xed\xa0\x80", b"\xe2\x96\x81", b" ", b"\n", b"9" * 30, b"[" * 200))
+        data[at:at] = rng.choice(
+            (b"\0", b"\xff", b"\xed\xa0\x80", b"\xe2\x96\x81", b" ", b"\n", b"9" * 30, b"[" * 200)
+        )

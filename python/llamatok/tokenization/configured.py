@@ -139,6 +139,8 @@ def check_settings(settings: dict[str, Any], folder: Path) -> None:
             continue
         where = f"{folder}: `{name}` of the tokenizer's configuration"
         if name in NAMED:
+            if not isinstance(value, (str, AddedToken)):
+                raise ValueError(f"{where} must be a token, not {_kind(value)}")
             added_token(value, where)
         elif name in _FLAGS and not (isinstance(value, bool) or value in (0, 1)):
             raise ValueError(f"{where} must be true or false, not {_kind(value)}")
