@@ -168,7 +168,9 @@ def test_bin_files_run_no_code(tmp_path, zipped):
     assert not mark.exists()
 
 
-@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", "a/../../x", "", 3, "C:\\x", "link"])
+@pytest.mark.parametrize(
+    "name", ["../model.safetensors", "/etc/passwd", "a/../../x", "", 3, ["x"], "C:\\x", "link"]
+)
 def test_an_index_cannot_lead_out_of_its_folder(reference, tmp_path, name):
     write_folder(tmp_path / "outside", {}, lazily(reference().state))
     folder = tmp_path / "folder"

@@ -267,7 +267,7 @@ class GenerationConfig:
             path /= CONFIG_NAME
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise GenerationConfigError(f"`{path}`: no valid JSON: {error}") from None
         if not isinstance(content, dict):
             raise GenerationConfigError(f"`{path}`: expected a JSON object, found {type(content).__name__}")

@@ -125,8 +125,7 @@ class PretrainedConfig:
 
     @num_labels.setter
     def num_labels(self, count: int) -> None:
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"`num_labels` must be a whole number of at least 1, got {count!r}")
+        _check_count("num_labels", count)
         if getattr(self, "id2label", None) is None or len(self.id2label) != count:
             self.id2label = {index: f"LABEL_{index}" for index in range(count)}
             self.label2id = {label: index for index, label in self.id2label.items()}
@@ -246,7 +245,7 @@ class PretrainedConfig:
         """Build from a JSON file; ValueError where it holds none, OSError where it cannot be read."""
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"`{path}` is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise ValueError(f"`{path}` holds a JSON {type(values).__name__}, not an object")
@@ -483,9 +482,18 @@ def _from_hub(name: str, options: dict[str, Any]) -> Path:
     return Path(hf_hub_download(name, CONFIG_NAME, **options))
 
 
+#: The largest sizes of a model, so that no `config.json` asks for modules without end: each layer, though its
+#: weights are on no device yet, is a dozen of objects.
+MAX_COUNT = (1 << 31) - 1
+MAX_COUNTS = {"num_hidden_layers": 1 << 12, "num_labels": 1 << 20}
+
+
 def _check_count(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}")
+    limit = MAX_COUNTS.get(name, MAX_COUNT)
+    if value > limit:
+        raise ValueError(f"`{name}` is {value}, more than the limit of {limit}")
 
 
 def _check_number(name: str, value: Any, *, least: float | None = None, above: float | None = None) -> None:

@@ -9,6 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from llamatok.tokenization.configured import (
+    MAX_JSON_BYTES,
+    MAX_TEMPLATE_BYTES,
+    MAX_TEMPLATES,
+    read_limited,
+    read_text,
+)
+
 TOKENIZER_MODEL = "tokenizer.model"
 TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -99,15 +107,17 @@ def _download(name: str, patterns: list[str], **options: Any) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object of a JSON file; an empty one if there is no file.
+    """The object of a JSON file; an empty one if there is no file. Of a key that comes twice the last counts.
 
     Raises:
-        ValueError: It is not JSON, or no object.
+        ValueError: It is not JSON, or no object, or too large, or nested too deeply.
     """
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_limited(path, MAX_JSON_BYTES))
+    except RecursionError:
+        raise ValueError(f"{path}: the JSON is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{path}: not JSON: {error}") from error
     if not isinstance(content, dict):
@@ -120,9 +130,13 @@ def chat_templates(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     default = folder / CHAT_TEMPLATE
     if default.is_file():
-        found["default"] = default.read_text(encoding="utf-8")
-    for path in sorted((folder / MORE_CHAT_TEMPLATES).glob("*.jinja")):
-        found[path.stem] = path.read_text(encoding="utf-8")
+        found["default"] = read_text(default, MAX_TEMPLATE_BYTES)
+    more = sorted((folder / MORE_CHAT_TEMPLATES).glob("*.jinja"))
+    if len(more) > MAX_TEMPLATES:
+        raise ValueError(f"{folder / MORE_CHAT_TEMPLATES}: more than the limit of {MAX_TEMPLATES} templates")
+    for path in more:
+        if path.is_file():
+            found[path.stem] = read_text(path, MAX_TEMPLATE_BYTES)
     return found
 
 

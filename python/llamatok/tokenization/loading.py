@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llamatok.tokenization import files
-from llamatok.tokenization.added_token import AddedToken
+from llamatok.tokenization.configured import (
+    MAX_ADDED_TOKENS,
+    NOT_FOR_FILES,
+    added_id,
+    added_token,
+    check_settings,
+)
 from llamatok.tokenization.log import logger
 from llamatok.tokenization.special_tokens import NAMED
 
@@ -36,17 +42,12 @@ def _is_for_others(folder: Path, config: dict[str, Any]) -> bool:
 
 
 #: What a `tokenizer_config.json` may say that is no business of a tokenizer of this class.
-_IGNORED = frozenset(
+_IGNORED = NOT_FOR_FILES | frozenset(
     {
         SOURCE,
         "tokenizer_class",
         "auto_map",
         "processor_class",
-        "name_or_path",
-        "vocab_file",
-        "tokenizer_file",
-        "special_tokens_map_file",
-        "added_tokens_file",
         "device_map",
         "backend",
         "is_local",
@@ -57,9 +58,6 @@ _IGNORED = frozenset(
         "slow_tokenizer_class",
         "from_slow",
         "max_len",
-        "verbose",
-        "cache_bytes",
-        "seed",
     }
 )
 
@@ -175,7 +173,10 @@ def _found(folder: Path, gguf_file: str | None, prefer_model: bool, name: str) -
 
 def _settings(folder: Path, config: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The constructor's arguments by what the files beside the vocabulary say (transformers 4.57)."""
-    settings = {key: _token(value) for key, value in config.items() if key not in _IGNORED}
+    path = folder / files.TOKENIZER_CONFIG
+    settings = {
+        key: _token(value, f"{path}: `{key}`") for key, value in config.items() if key not in _IGNORED
+    }
     if "max_len" in config:
         settings.setdefault("model_max_length", config["max_len"])
     templates = files.chat_templates(folder)
@@ -188,22 +189,28 @@ def _settings(folder: Path, config: dict[str, Any], kwargs: dict[str, Any]) -> d
         if template is not None:
             settings["chat_template"] = template
     if "added_tokens_decoder" in config:
-        decoder = {
-            int(id): AddedToken.from_json(value) if isinstance(value, dict) else AddedToken.of(value)
-            for id, value in config["added_tokens_decoder"].items()
-        }
+        where = f"{folder / files.TOKENIZER_CONFIG}: `added_tokens_decoder`"
+        listed = config["added_tokens_decoder"]
+        if not isinstance(listed, dict):
+            raise ValueError(f"{where} must be an object of tokens by their ids")
+        _check_count(listed, where)
+        decoder = {added_id(id, where): added_token(value, where) for id, value in listed.items()}
         settings["added_tokens_decoder"] = decoder
     else:
-        _add_special_tokens_map(settings, files.read_json(folder / files.SPECIAL_TOKENS_MAP), kwargs)
+        _add_special_tokens_map(settings, files.read_json(folder / files.SPECIAL_TOKENS_MAP), folder, kwargs)
+        where = str(folder / files.ADDED_TOKENS)
         added = files.read_json(folder / files.ADDED_TOKENS)
+        _check_count(added, where)
+        check_settings(settings, folder)
         special = {str(settings[key]) for key in NAMED if settings.get(key) is not None}
         special |= {str(token) for token in settings.get("additional_special_tokens") or []}
-        decoder = {
-            int(id): AddedToken(token, normalized=token not in special, special=token in special)
-            for token, id in added.items()
-        }
+        decoder = {}
+        for content, id in added.items():
+            token = {"content": content, "normalized": content not in special, "special": content in special}
+            decoder[added_id(id, where)] = added_token(token, where)
         if decoder:
             settings["added_tokens_decoder"] = decoder
+    check_settings(settings, folder)
     by_content = {token.content: token for token in decoder.values()}
     for key in NAMED:
         if settings.get(key) is not None:
@@ -211,38 +218,51 @@ def _settings(folder: Path, config: dict[str, Any], kwargs: dict[str, Any]) -> d
     return settings
 
 
+def _check_count(tokens: dict[str, Any], where: str) -> None:
+    if len(tokens) > MAX_ADDED_TOKENS:
+        raise ValueError(f"{where}: {len(tokens)} tokens, more than the limit of {MAX_ADDED_TOKENS}")
+
+
 def _add_special_tokens_map(
-    settings: dict[str, Any], special_tokens_map: dict[str, Any], kwargs: dict[str, Any]
+    settings: dict[str, Any], special_tokens_map: dict[str, Any], folder: Path, kwargs: dict[str, Any]
 ) -> None:
     for key, value in special_tokens_map.items():
-        if kwargs.get(key):
+        if kwargs.get(key) or key in _IGNORED:
             continue
+        where = f"{folder / files.SPECIAL_TOKENS_MAP}: `{key}`"
         if isinstance(value, dict) and key != "extra_special_tokens":
-            settings[key] = AddedToken.from_json({**value, "special": True})
+            settings[key] = added_token({**value, "special": True}, where)
         elif key in ("additional_special_tokens", "extra_special_tokens") and isinstance(value, list):
-            tokens = list(settings.get(key) or [])
+            before = settings.get(key)
+            tokens = list(before) if isinstance(before, list) else []
+            known = {str(token) for token in tokens}
             for entry in value:
-                token = AddedToken.from_json({**entry, "special": True}) if isinstance(entry, dict) else entry
-                if str(token) not in {str(known) for known in tokens}:
+                if isinstance(entry, (list, int, float)) or entry is None:
+                    raise ValueError(f"{where} must hold tokens")
+                token = added_token({**entry, "special": True}, where) if isinstance(entry, dict) else entry
+                if str(token) not in known:
                     tokens.append(token)
+                    known.add(str(token))
             settings[key] = tokens
         else:
             settings[key] = value
 
 
-def _token(value: Any) -> Any:
+def _token(value: Any, where: str) -> Any:
     """What stands for an added token in a configuration as one; anything else as it is."""
     if isinstance(value, dict):
         if value.get("__type") == "AddedToken":
-            return AddedToken.from_json(value)
-        return {key: _token(item) for key, item in value.items()}
+            return added_token(value, where)
+        return {key: _token(item, where) for key, item in value.items()}
     if isinstance(value, list):
-        return [_token(item) for item in value]
+        return [_token(item, where) for item in value]
     return value
 
 
-def _warn_of_class(own: str, configured: str | None) -> None:
+def _warn_of_class(own: str, configured: Any) -> None:
     """Say so if the files are those of a tokenizer of another kind."""
+    if configured is not None and not isinstance(configured, str):
+        raise ValueError(f"`tokenizer_class` of {files.TOKENIZER_CONFIG} must be a string")
     kin = ("LlamaTokenizer", "CodeLlamaTokenizer", "PreTrainedTokenizer", "TokenizersBackend")
     if configured is not None and configured.removesuffix("Fast") not in (own, *kin):
         logger.warning_once(

@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 
 from llamatok._core import ModelFormatError, Pipeline, Tokenizer
 from llamatok.tokenization import tokenizer_json
+from llamatok.tokenization.configured import read_limited
 from llamatok.tokenization.log import logger
+
+#: The largest `tokenizer.json` or `tokenizer.model`, as in the core (`load::MAX_MODEL_BYTES`).
+MAX_MODEL_BYTES = 256 << 20
 
 
 class Source(NamedTuple):
@@ -64,7 +68,7 @@ def load(
         )
         return Source(Pipeline.from_tokenizer_json(data, cache_bytes=cache_bytes), bool(legacy))
     if tokenizer_file is not None and not (from_slow and path is not None):
-        data = Path(tokenizer_file).read_bytes()
+        data = read_limited(Path(tokenizer_file), MAX_MODEL_BYTES)
         with _named(tokenizer_file):
             return _from_json(data, legacy, add_prefix_space, cache_bytes)._replace(vocab_file=path)
     if path is None:
@@ -72,17 +76,28 @@ def load(
             "a tokenizer needs a `vocab_file` (tokenizer.model, GGUF), a `tokenizer_file` (tokenizer.json), "
             "or `vocab` and `merges`; `from_pretrained` finds the files in a folder or on the hub"
         )
-    data = Path(path).read_bytes()
+    # Of a GGUF file no more than the metadata is read.
     with _named(path):
+        if is_gguf(path):
+            return _from_gguf(path, legacy, add_prefix_space, cache_bytes)
+        data = read_limited(Path(path), MAX_MODEL_BYTES)
         if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"{":
             return _from_json(data, legacy, add_prefix_space, cache_bytes)
         tokenizer = Tokenizer.from_bytes(data, cache_bytes=cache_bytes)
     decided = _decided(legacy)
-    pipeline = Pipeline.from_tokenizer(
-        tokenizer, legacy=decided, add_prefix_space=add_prefix_space is not False
+    prefix = add_prefix_space is not False
+    return Source(
+        Pipeline.from_tokenizer(tokenizer, legacy=decided, add_prefix_space=prefix), decided, path, data
     )
-    if data[:4] != _GGUF:
-        return Source(pipeline, decided, path, data)
+
+
+def _from_gguf(
+    path: str, legacy: bool | None, add_prefix_space: bool | None, cache_bytes: int | None
+) -> Source:
+    tokenizer = Tokenizer.from_file(path, cache_bytes=cache_bytes)
+    decided = _decided(legacy)
+    prefix = add_prefix_space is not False
+    pipeline = Pipeline.from_tokenizer(tokenizer, legacy=decided, add_prefix_space=prefix)
     return Source(pipeline, decided, path, defaults=_said_by_gguf(tokenizer))
 
 

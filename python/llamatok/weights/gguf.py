@@ -15,6 +15,7 @@ import torch
 
 from llamatok.weights.checkpoint import Checkpoint, LazyTensor
 from llamatok.weights.errors import WeightsError
+from llamatok.weights.gguf_header import check_header
 from llamatok.weights.layout import halves_from_pairs
 
 LAYER_NAMES = {
@@ -51,6 +52,7 @@ def read_gguf(path: str | os.PathLike[str]) -> Checkpoint:
         raise WeightsError(
             f"reading `{path}` needs the package gguf: pip install 'llamatok[torch,gguf]'"
         ) from None
+    check_header(path)
     try:
         reader = gguf.GGUFReader(os.fspath(path))
     # The package checks little: what a damaged file leads to is an error of numpy, struct or the enums.

@@ -88,6 +88,8 @@ def _read_shards(index: Path, read: Any) -> dict[str, LazyTensor]:
         raise WeightsError(f"`{index}` has no object `weight_map`")
     by_file: dict[str, list[str]] = {}
     for name, file in places.items():
+        if not isinstance(file, str):
+            raise WeightsError(f"`{index}` names a file that is no relative path: {file!r}")
         by_file.setdefault(file, []).append(name)
     tensors: dict[str, LazyTensor] = {}
     absent: list[str] = []

@@ -334,6 +334,8 @@ def _csv_header(item: Input, delimiter: str, settings: Settings) -> list[str]:
             csv.ConvertOptions(check_utf8=False),
         )
         return list(reader.schema.names)
+    except UnicodeDecodeError:
+        raise DamagedInputError(f"`{item.path}`: the names of the columns are not UTF-8") from None
     except pa.ArrowInvalid as error:
         raise _csv_error(item, error) from error
     except DECOMPRESSION_ERRORS as error:

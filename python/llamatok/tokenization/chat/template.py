@@ -1,7 +1,8 @@
 """Rendering chat templates: Jinja in its sandbox, with what transformers adds to it.
 
 A template comes with a model and is not to be trusted: it runs in `ImmutableSandboxedEnvironment`, loads
-nothing, sees plain data only (strings, numbers, lists, dictionaries), and few functions besides.
+nothing, sees plain data only (strings, numbers, lists, dictionaries), and few functions besides. What it may
+cost is limited, too: see `limits`.
 """
 
 from __future__ import annotations
@@ -44,13 +45,16 @@ def render(
         The text, and the ranges of code points that `{% generation %}` blocks gave, in their order.
 
     Raises:
-        jinja2.TemplateError: The template is faulty, or raises an exception.
+        jinja2.TemplateError: The template is faulty, raises an exception, or (`SecurityError`) does what the
+            sandbox forbids or passes a limit.
         ImportError: Jinja is not installed, or too old.
     """
     compiled = _compiled(template)
     # The blocks' ends are marked in the text with something nobody can foresee, and so nobody can forge.
     nonce = f"\ue000{secrets.token_hex(16)}\ue001" if track_generation else ""
-    text = compiled.render(**variables, **{_NONCE: nonce})
+    from llamatok.tokenization.chat.limits import metered
+
+    text = metered(variables, lambda: compiled.render(**variables, **{_NONCE: nonce}))
     return (text, []) if not nonce else _without_marks(text, nonce)
 
 
@@ -77,16 +81,16 @@ def _without_marks(text: str, nonce: str) -> tuple[str, list[Span]]:
 
 @functools.lru_cache(maxsize=64)
 def _compiled(template: str) -> jinja2.Template:
-    return _environment().from_string(template)
+    compiled: jinja2.Template = _environment().compiled(template)
+    return compiled
 
 
 @functools.lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
+def _environment() -> Any:
     try:
         import jinja2
         from jinja2 import nodes
         from jinja2.ext import Extension, loopcontrols
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ImportError as error:
         raise ImportError("chat templates need Jinja: pip install 'llamatok[chat]'") from error
     version = tuple(int(part) for part in re.findall(r"\d+", jinja2.__version__)[:3])
@@ -95,6 +99,8 @@ def _environment() -> jinja2.Environment:
             f"chat templates need Jinja 3.1.6 or newer, whose sandbox holds; this is {jinja2.__version__}: "
             "pip install -U jinja2"
         )
+
+    from llamatok.tokenization.chat.limits import Environment
 
     class Generation(Extension):
         """`{% generation %}...{% endgeneration %}`: the body, with marks around it if they are asked for."""
@@ -136,16 +142,21 @@ def _environment() -> jinja2.Environment:
     def strftime_now(format: str) -> str:
         return datetime.now().strftime(format)
 
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    def llamatok_dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
+
+    environment = Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[Generation, loopcontrols],
+        filters={"tojson": tojson},
     )
-    environment.filters["tojson"] = tojson
     del environment.globals["lipsum"]
     environment.globals |= {
         "raise_exception": raise_exception,
         "strftime_now": strftime_now,
         "namespace": Namespace,
-        "dict": lambda *args, **kwargs: dict(*args, **kwargs),
+        "dict": llamatok_dict,
     }
     return environment
 

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::matcher::Matcher;
+use super::matcher::{Matcher, Search};
 use super::{AddedToken, AddedTokens};
 use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::{Error, Result};
@@ -131,7 +131,8 @@ impl Splitter {
                 }
             }
         }
-        while let Some((range, found)) = automaton.find(text, from) {
+        let mut search = automaton.matcher.search(text.as_bytes());
+        while let Some((range, found)) = automaton.find(&mut search, from) {
             from = range.end;
             let (before, after) = (&text[..range.start], &text[range.end..]);
             let Some(token) = self.counts(found, before, after, split_special) else { continue };
@@ -198,8 +199,8 @@ impl Splitter {
 impl Automaton {
     /// The first of the longest matches at or behind `from` of tokens that are not empty, and its token's
     /// number.
-    fn find(&self, text: &str, from: usize) -> Option<(Range<usize>, u32)> {
-        let (range, found) = self.matcher.find(text.as_bytes(), from)?;
+    fn find(&self, search: &mut Search<'_>, from: usize) -> Option<(Range<usize>, u32)> {
+        let (range, found) = search.find(from)?;
         Some((range, self.numbers[found as usize]))
     }
 
@@ -215,10 +216,11 @@ impl Automaton {
     fn matches<'a>(&'a self, text: &'a str) -> impl Iterator<Item = (Range<usize>, u32)> + 'a {
         let mut from = 0;
         let mut last_end = None;
-        let mut ahead = self.find(text, 0);
+        let mut search = self.matcher.search(text.as_bytes());
+        let mut ahead = self.find(&mut search, 0);
         std::iter::from_fn(move || {
             if ahead.as_ref().is_some_and(|(range, _)| range.start < from) {
-                ahead = self.find(text, from);
+                ahead = self.find(&mut search, from);
             }
             let nothing = self.empty.and_then(|number| {
                 let width = text[from..].chars().next().map(char::len_utf8);

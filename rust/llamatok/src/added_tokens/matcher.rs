@@ -3,11 +3,17 @@
 //! Nearly no place of a text begins with a sought string, so places are ruled out first: by a search for
 //! the few bytes that strings begin with or, where these are many, by a bit for each hash of the first
 //! bytes. A place that passes is looked up in a trie.
+//!
+//! A text may be made so that each place passes and each look-up is long. Where look-ups have read many times
+//! what the search has advanced, the next stretch of text is read [`backward`](super::backward) once, in time
+//! that does not depend on the strings.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use memchr::memmem;
 
+use super::backward::{Backward, NOTHING};
 use crate::bpe::trie::Trie;
 
 /// Strings to be found.
@@ -17,7 +23,30 @@ pub(crate) struct Matcher {
     lens: Vec<u32>,
     longest: usize,
     filter: Filter,
+    /// The strings and their numbers, from which `backward` is made when a text asks for it.
+    strings: Vec<(Box<[u8]>, u32)>,
+    backward: OnceLock<Backward>,
 }
+
+/// A search through one text, from left to right.
+#[derive(Debug)]
+pub(crate) struct Search<'a> {
+    matcher: &'a Matcher,
+    text: &'a [u8],
+    /// What look-ups have read, less what was advanced times [`ALLOWED`].
+    debt: usize,
+    /// From what debt on text is read backward.
+    grace: usize,
+    /// The stretch of text that was read backward, and what begins at each of its places.
+    stretch: Range<usize>,
+    begins: Vec<u32>,
+}
+
+/// How many bytes look-ups may read for each byte that the search advances.
+const ALLOWED: usize = 8;
+/// How much more they may read, besides, in strings of the greatest length or in bytes.
+const GRACE: usize = 4;
+const MIN_GRACE_BYTES: usize = 1 << 14;
 
 /// What rules places out.
 #[derive(Debug)]
@@ -48,7 +77,20 @@ impl Matcher {
         keys.dedup_by_key(|key| key.0);
         let lens = strings.iter().map(|string| string.len() as u32).collect();
         let longest = strings.iter().map(|string| string.len()).max().unwrap_or(0);
-        Some(Self { filter: Filter::new(&keys), trie: Trie::new(&keys)?, lens, longest })
+        Some(Self {
+            filter: Filter::new(&keys),
+            trie: Trie::new(&keys)?,
+            lens,
+            longest,
+            strings: keys.iter().map(|&(string, number)| (string.into(), number)).collect(),
+            backward: OnceLock::new(),
+        })
+    }
+
+    /// A search through `text`.
+    pub(crate) fn search<'a>(&'a self, text: &'a [u8]) -> Search<'a> {
+        let grace = (GRACE * self.longest).max(MIN_GRACE_BYTES);
+        Search { matcher: self, text, debt: 0, grace, stretch: 0..0, begins: Vec::new() }
     }
 
     /// The longest string that `text` begins with: its length and its number.
@@ -63,14 +105,52 @@ impl Matcher {
     }
 
     /// The first match that begins at `from` or later.
-    pub(crate) fn find(&self, text: &[u8], mut from: usize) -> Option<Match> {
+    #[cfg(test)]
+    pub(crate) fn find(&self, text: &[u8], from: usize) -> Option<Match> {
+        self.search(text).find(from)
+    }
+
+    fn found(&self, from: usize, number: u32) -> Match {
+        (from..from + self.lens[number as usize] as usize, number)
+    }
+}
+
+impl Search<'_> {
+    /// The first match that begins at `from` or later.
+    pub(crate) fn find(&mut self, mut from: usize) -> Option<Match> {
         loop {
-            from = self.filter.next(text, from)?;
-            if let Some(number) = self.trie.longest_prefix(&text[from..]) {
-                return Some((from..from + self.lens[number as usize] as usize, number));
+            if self.stretch.contains(&from) {
+                let begins = &self.begins[from - self.stretch.start..];
+                if let Some(index) = begins.iter().position(|&number| number != NOTHING) {
+                    return Some(self.matcher.found(from + index, begins[index]));
+                }
+                from = self.stretch.end;
+            }
+            let next = self.matcher.filter.next(self.text, from)?;
+            self.debt = self.debt.saturating_sub((next - from) * ALLOWED);
+            from = next;
+            let (number, read) = self.matcher.trie.longest_prefix_and_reach(&self.text[from..]);
+            self.debt = (self.debt + read).saturating_sub(ALLOWED);
+            if let Some(number) = number {
+                return Some(self.matcher.found(from, number));
             }
             from += 1;
+            if self.debt > self.grace {
+                self.read_backward(from);
+            }
         }
+    }
+
+    /// Finds out for a stretch of text from `from` on what begins where.
+    fn read_backward(&mut self, from: usize) {
+        let matcher = self.matcher;
+        let backward = matcher.backward.get_or_init(|| Backward::new(&matcher.strings));
+        // As long as what has to be read beyond it, so that this at most doubles the work.
+        let end = self.text.len().min(from + matcher.longest.max(MIN_GRACE_BYTES));
+        let beyond = self.text.len().min(end + matcher.longest);
+        backward.read(&self.text[from..beyond], end - from, &mut self.begins);
+        self.stretch = from..end;
+        self.debt = 0;
     }
 }
 
@@ -233,6 +313,65 @@ mod tests {
                 });
                 prop_assert_eq!(matcher.find(text.as_bytes(), from), expected);
             }
+        }
+
+        #[test]
+        fn reading_backward_finds_the_same(
+            strings in prop::collection::hash_set("[ab]{1,6}|[abé中]{1,4}", 1..30),
+            text in "[abcé中]{0,60}",
+        ) {
+            let strings: Vec<String> = strings.into_iter().collect();
+            let matcher = Matcher::new(strings.iter().map(String::as_str)).unwrap();
+            for from in 0..text.len() {
+                let mut search = matcher.search(text.as_bytes());
+                search.read_backward(from);
+                for place in from..=text.len() {
+                    prop_assert_eq!(search.find(place), matcher.find(text.as_bytes(), place));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn work_does_not_grow_with_the_strings() {
+        // Each place looks like the beginning of all strings, up to their ends.
+        let text = "a".repeat(1 << 16);
+        for len in [1 << 6, 1 << 10, 1 << 14] {
+            let strings: Vec<String> = ('b'..='j').map(|last| "a".repeat(len) + &last.to_string()).collect();
+            let matcher = Matcher::new(strings.iter().map(String::as_str)).unwrap();
+            let mut search = matcher.search(text.as_bytes());
+            assert_eq!(search.find(0), None);
+            assert!(matcher.backward.get().is_some(), "{len}");
+        }
+        let short = Matcher::new(["ab", "ac"]).unwrap();
+        assert_eq!(short.search(text.as_bytes()).find(0), None);
+        assert!(short.backward.get().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn a_search_that_changes_its_way_finds_the_same(
+            lens in prop::collection::hash_set(1usize..60, 1..6),
+            places in prop::collection::vec((1usize..200, "[bc]"), 0..12),
+        ) {
+            let strings: Vec<String> =
+                lens.iter().flat_map(|&len| ["a".repeat(len) + "b", "c".to_owned() + &"a".repeat(len)]).collect();
+            let matcher = Matcher::new(strings.iter().map(String::as_str)).unwrap();
+            let text: String = places.iter().map(|(len, last)| "a".repeat(*len) + last).collect();
+            let mut search = Search { grace: 100, ..matcher.search(text.as_bytes()) };
+            let (mut from, mut at) = (0, 0);
+            while let Some((range, number)) = search.find(from) {
+                // The same by single look-ups.
+                while matcher.longest_prefix(&text.as_bytes()[at..]).is_none() {
+                    at += 1;
+                }
+                prop_assert_eq!(at, range.start);
+                let expected = matcher.longest_prefix(&text.as_bytes()[at..]);
+                prop_assert_eq!(expected, Some((range.len(), number)));
+                from = range.end;
+                at = from;
+            }
+            prop_assert!((at..text.len()).all(|at| matcher.longest_prefix(&text.as_bytes()[at..]).is_none()));
         }
     }
 }

@@ -2,6 +2,7 @@
 //! transformers' SentencePiece-backed class (`python`) or of the tokenizers library (`automata`).
 
 pub(crate) mod automata;
+mod backward;
 mod matcher;
 pub(crate) mod python;
 

@@ -77,11 +77,6 @@ impl Splitter {
         self.has_conditions || self.has_space_symbol
     }
 
-    /// The first token in `text` at `from` or later: where it is, and its number.
-    fn find(matcher: &Matcher, text: &str, from: usize) -> Option<(Range<usize>, usize)> {
-        matcher.find(text.as_bytes(), from).map(|(range, number)| (range, number as usize))
-    }
-
     /// Hands the parts of `text` to `visit`, from left to right; no text among them is empty.
     ///
     /// # Errors
@@ -95,7 +90,8 @@ impl Splitter {
             Finder::LeftmostLongest(matcher) => {
                 let mut cuts = vec![0];
                 let mut from = 0;
-                while let Some((range, _)) = Self::find(matcher, text, from) {
+                let mut search = matcher.search(text.as_bytes());
+                while let Some((range, _)) = search.find(from) {
                     from = range.end;
                     cuts.extend([range.start, range.end]);
                 }
@@ -104,12 +100,13 @@ impl Splitter {
             Finder::ByTheLetter(trie) => return self.split_at(text, trie.cuts(text), &mut visit),
         };
         let mut from = 0;
-        while let Some((range, number)) = Self::find(matcher, text, from) {
+        let mut search = matcher.search(text.as_bytes());
+        while let Some((range, number)) = search.find(from) {
             if from < range.start {
                 visit(text_part(from..range.start))?;
             }
             from = range.end;
-            visit(Part::Token(self.tokens.tokens()[number].id, range))?;
+            visit(Part::Token(self.tokens.tokens()[number as usize].id, range))?;
         }
         if from < text.len() {
             visit(text_part(from..text.len()))?;
@@ -256,7 +253,7 @@ fn has_inner_match(matcher: &Matcher, count: usize, content: &str) -> bool {
     let bytes = content.as_bytes();
     // Without its last byte no match can end with it.
     let inner = &bytes[..bytes.len() - 1];
-    matcher.find(inner, 1).is_some()
+    matcher.search(inner).find(1).is_some()
 }
 
 /// `transformers.tokenization_utils.Trie`, by the letter.
@@ -336,13 +333,16 @@ impl CharTrie {
                 } else if let Some(child) = self.child(node, Some(c)) {
                     states[index].1 = child;
                 } else {
-                    failed.push(begin);
+                    failed.push(index);
                 }
             }
             if found {
                 states.clear();
             } else {
-                states.retain(|(begin, _)| !failed.contains(begin));
+                // Both are in the order of the states.
+                let mut failed = failed.into_iter().peekable();
+                let mut index = 0..;
+                states.retain(|_| failed.next_if_eq(&index.next().unwrap_or(usize::MAX)).is_none());
             }
             if current >= skip {
                 states.extend(self.child(ROOT, Some(c)).map(|child| (current, child)));

@@ -63,6 +63,23 @@ impl Trie {
         Some(builder.trie)
     }
 
+    /// As [`longest_prefix`](Self::longest_prefix), and how many bytes of `text` were looked at.
+    pub(crate) fn longest_prefix_and_reach(&self, text: &[u8]) -> (Option<u32>, usize) {
+        let mut found = None;
+        let Some(root) = self.nodes.first() else { return (None, 0) };
+        let mut base = *root >> BASE_SHIFT;
+        for (index, &byte) in text.iter().enumerate() {
+            let child = base ^ u32::from(byte);
+            let node = self.nodes.get(child as usize).filter(|&&node| node & LABEL == u32::from(byte));
+            let Some(&node) = node else { return (found, index + 1) };
+            if node & KEY_ENDS != 0 {
+                found = Some(self.values[child as usize]);
+            }
+            base = node >> BASE_SHIFT;
+        }
+        (found, text.len())
+    }
+
     /// The value of the longest key that `text` begins with.
     #[inline]
     pub(crate) fn longest_prefix(&self, text: &[u8]) -> Option<u32> {

@@ -1,17 +1,26 @@
-//! How much longer normalizers and decoders make a text at most.
+//! How much longer normalizers, post-processors and decoders make a text at most.
 //!
 //! Sixty steps that double each letter are a small file, and 10¹⁸ bytes for each byte of text. A file with
 //! which text may grow beyond any use is refused when it is loaded, so that memory stays within a bound that
 //! is known: [`MAX_GROWTH`] times the text.
 
-use super::{Decoder, Normalizer, Pattern};
+use super::{Decoder, Normalizer, Pattern, PostProcessor, PreTokenizer, Template, TemplatePiece};
 use crate::{Error, Result};
 
 /// How many times as long a text may become, as far as the steps tell one by one. The files in use stay below
 /// 400 by this measure, and far below in truth.
 pub const MAX_GROWTH: f64 = 65_536.0;
-/// How many steps a normalizer or a decoder may have. The files in use have less than ten.
+/// How many steps a normalizer, a decoder, a pre-tokenizer or a post-processor may have. The files in use have
+/// less than ten.
 pub const MAX_STEPS: usize = 64;
+/// How many bytes all `Prepend`s of a normalizer may put in front of a text, as far as the steps tell.
+pub const MAX_PREFIX: f64 = 1_048_576.0;
+/// How many pieces a template may have. The files in use have less than ten.
+pub const MAX_TEMPLATE_PIECES: usize = 1024;
+/// How many tokens a template may put around one text or two.
+pub const MAX_TEMPLATE_TOKENS: usize = 65_536;
+/// How many times a post-processor may say the same text.
+pub const MAX_REPEATS: usize = 1024;
 
 /// U+FDFA, 3 bytes, becomes 33 in NFKC and NFKD; nothing grows more (Unicode 17).
 const COMPATIBILITY: f64 = 11.0;
@@ -26,7 +35,88 @@ const LOWERCASE: f64 = 1.5;
 /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), with the field `normalizer`.
 pub(crate) fn check_normalizer(normalizer: &Normalizer) -> Result<()> {
     let steps = normalizer.steps();
-    check("normalizer", steps.len(), steps.iter().map(|step| of_normalizer(step)).product())
+    check("normalizer", steps.len(), steps.iter().map(|step| of_normalizer(step)).product())?;
+    let prefix = steps.iter().fold(0.0, |prefix, step| match step {
+        Normalizer::Prepend(text) => prefix + text.len() as f64,
+        step => prefix * of_normalizer(step),
+    });
+    if prefix > MAX_PREFIX {
+        let message =
+            format!("{prefix:.0} bytes may be put in front of each text; at most {MAX_PREFIX} are supported");
+        return Err(Error::unsupported("normalizer", message));
+    }
+    Ok(())
+}
+
+/// Refuses a pre-tokenizer of too many steps.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), with the field `pre_tokenizer`.
+pub(crate) fn check_pre_tokenizer(pre_tokenizer: &PreTokenizer) -> Result<()> {
+    fn steps(pre_tokenizer: &PreTokenizer) -> usize {
+        match pre_tokenizer {
+            PreTokenizer::Sequence(all) => all.iter().map(steps).sum(),
+            PreTokenizer::Metaspace(_) => 1,
+        }
+    }
+    check("pre_tokenizer", steps(pre_tokenizer), 1.0)
+}
+
+/// Refuses a post-processor that makes a text much longer.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), with the field `post_processor`.
+pub(crate) fn check_post_processor(post_processor: &PostProcessor) -> Result<()> {
+    let mut templates = Vec::new();
+    collect_templates(post_processor, &mut templates);
+    check("post_processor", templates.len(), 1.0)?;
+    let refuse = |message: String| Err(Error::unsupported("post_processor", message));
+    let mut repeats = 1usize;
+    for template in templates {
+        let mut most = 1;
+        for pieces in [&template.single, &template.pair] {
+            if pieces.len() > MAX_TEMPLATE_PIECES {
+                return refuse(format!(
+                    "a template of {} pieces; at most {MAX_TEMPLATE_PIECES} are supported",
+                    pieces.len()
+                ));
+            }
+            let is_text = |piece: &&TemplatePiece| matches!(piece, TemplatePiece::Sequence { .. });
+            most = most.max(pieces.iter().filter(is_text).count());
+            let tokens = tokens_of(template, pieces);
+            if tokens > MAX_TEMPLATE_TOKENS {
+                return refuse(format!(
+                    "a template of {tokens} tokens; at most {MAX_TEMPLATE_TOKENS} are supported"
+                ));
+            }
+        }
+        repeats = repeats.saturating_mul(most);
+        if repeats > MAX_REPEATS {
+            return refuse(format!(
+                "texts may be said {repeats} times; at most {MAX_REPEATS} times are supported"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn collect_templates<'a>(post_processor: &'a PostProcessor, templates: &mut Vec<&'a Template>) {
+    match post_processor {
+        PostProcessor::Sequence(all) => all.iter().for_each(|one| collect_templates(one, templates)),
+        PostProcessor::Template(template) => templates.push(template),
+    }
+}
+
+/// How many tokens `pieces` add.
+fn tokens_of(template: &Template, pieces: &[TemplatePiece]) -> usize {
+    let count = |piece: &TemplatePiece| match piece {
+        TemplatePiece::SpecialToken { id, .. } => {
+            let token = template.special_tokens.iter().find(|token| token.id == *id);
+            token.map_or(0, |token| token.ids.len())
+        }
+        TemplatePiece::Sequence { .. } => 0,
+    };
+    pieces.iter().map(count).fold(0, usize::saturating_add)
 }
 
 /// The same for a decoder.
@@ -57,7 +147,7 @@ fn of_normalizer(step: &Normalizer) -> f64 {
         Normalizer::Nfc | Normalizer::Nfd => CANONICAL,
         Normalizer::Nfkc | Normalizer::Nfkd => COMPATIBILITY,
         Normalizer::Lowercase => LOWERCASE,
-        // What is put in front comes once a text, and is in the file.
+        // What is put in front comes once a text, and has a limit of its own.
         Normalizer::Prepend(_)
         | Normalizer::Nmt
         | Normalizer::Strip { .. }
@@ -89,6 +179,7 @@ fn of_replacing(pattern: &Pattern, content: &str) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Metaspace, PrependScheme, SpecialToken, TemplateSequence};
     use super::*;
 
     fn replace(pattern: &str, content: &str) -> Normalizer {
@@ -116,6 +207,44 @@ mod tests {
         assert!(check_normalizer(&nested(MAX_STEPS + 1)).unwrap_err().to_string().contains("65 steps"));
         let decoder = Decoder::Sequence(vec![Decoder::Fuse; MAX_STEPS + 1]);
         assert!(check_decoder(&decoder).is_err());
+    }
+
+    #[test]
+    fn what_is_put_in_front_is_limited_with_all_that_it_becomes() {
+        let prepend = |len: usize| Normalizer::Prepend("a".repeat(len));
+        assert!(check_normalizer(&prepend(1 << 20)).is_ok());
+        assert!(check_normalizer(&prepend((1 << 20) + 1)).unwrap_err().to_string().contains("in front"));
+        let grown = Normalizer::Sequence(vec![prepend(1 << 10), replace("a", &"b".repeat(1 << 11))]);
+        assert_eq!(check_normalizer(&grown).unwrap_err().field(), Some("normalizer"));
+        let later = Normalizer::Sequence(vec![replace("a", &"b".repeat(1 << 11)), prepend(1 << 10)]);
+        assert!(check_normalizer(&later).is_ok());
+    }
+
+    #[test]
+    fn templates_are_limited() {
+        let token =
+            |count| SpecialToken { id: "x".into(), ids: vec![1; count], tokens: vec!["x".into(); count] };
+        let special = TemplatePiece::SpecialToken { id: "x".into(), type_id: 0 };
+        let text = TemplatePiece::Sequence { id: TemplateSequence::A, type_id: 0 };
+        let template = |single: Vec<TemplatePiece>, count| {
+            let special_tokens = vec![token(count)];
+            PostProcessor::Template(Template { single, pair: Vec::new(), special_tokens })
+        };
+        let fault = |post_processor: &PostProcessor| {
+            let error = check_post_processor(post_processor).unwrap_err();
+            assert_eq!(error.field(), Some("post_processor"));
+            error.to_string()
+        };
+        assert!(check_post_processor(&template(vec![special.clone(); 2], 1 << 15)).is_ok());
+        assert!(fault(&template(vec![special.clone(); 3], 1 << 15)).contains("98304 tokens"));
+        assert!(fault(&template(vec![special; 1025], 1)).contains("1025 pieces"));
+        let twice = template(vec![text; 2], 1);
+        assert!(check_post_processor(&PostProcessor::Sequence(vec![twice.clone(); 10])).is_ok());
+        assert!(fault(&PostProcessor::Sequence(vec![twice.clone(); 11])).contains("2048 times"));
+        assert!(fault(&PostProcessor::Sequence(vec![template(Vec::new(), 1); 65])).contains("65 steps"));
+        let metaspace = Metaspace { replacement: '_', prepend_scheme: PrependScheme::Never, split: true };
+        let many = PreTokenizer::Sequence(vec![PreTokenizer::Metaspace(metaspace); 65]);
+        assert_eq!(check_pre_tokenizer(&many).unwrap_err().field(), Some("pre_tokenizer"));
     }
 
     #[test]

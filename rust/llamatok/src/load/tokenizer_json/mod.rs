@@ -61,6 +61,10 @@ pub fn read(data: &[u8]) -> Result<TokenizerJson> {
     };
     let normalizer = section("normalizer")?.map(|node| parts::normalizer(&node)).transpose()?;
     normalizer.as_ref().map_or(Ok(()), growth::check_normalizer)?;
+    let pre_tokenizer = section("pre_tokenizer")?.map(|node| parts::pre_tokenizer(&node)).transpose()?;
+    pre_tokenizer.as_ref().map_or(Ok(()), growth::check_pre_tokenizer)?;
+    let post_processor = section("post_processor")?.map(|node| parts::post_processor(&node)).transpose()?;
+    post_processor.as_ref().map_or(Ok(()), growth::check_post_processor)?;
     let decoder = section("decoder")?.map(|node| parts::decoder(&node)).transpose()?;
     decoder.as_ref().map_or(Ok(()), growth::check_decoder)?;
     Ok(TokenizerJson {
@@ -68,8 +72,8 @@ pub fn read(data: &[u8]) -> Result<TokenizerJson> {
         padding: section("padding")?.map(|node| parts::padding(&node)).transpose()?,
         added_tokens,
         normalizer,
-        pre_tokenizer: section("pre_tokenizer")?.map(|node| parts::pre_tokenizer(&node)).transpose()?,
-        post_processor: section("post_processor")?.map(|node| parts::post_processor(&node)).transpose()?,
+        pre_tokenizer,
+        post_processor,
         decoder,
         model,
     })

@@ -173,7 +173,7 @@ fn template(node: &Node<'_>) -> Result<Template> {
             let piece = template_piece(&node)?;
             match &piece {
                 TemplatePiece::SpecialToken { id, .. }
-                    if !special_tokens.iter().any(|token| token.id == *id) =>
+                    if special_tokens.binary_search_by(|token| token.id.as_str().cmp(id)).is_err() =>
                 {
                     Err(node.fault(format!(
                         "{:?} is not among the special tokens of the template",

@@ -1,0 +1,145 @@
+"""Tokenizer folders of strangers: each fault of the JSON files is a ValueError that names file or field."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import llamatok
+from llamatok.tokenization import configured
+from support import llama_files
+
+DEEP = "[" * 100_000 + "]" * 100_000
+TOKENS = [5, ["a"], True, {"content": 5}, "\ud800", "x" * (configured.MAX_TOKEN_BYTES + 1)]
+IDS = ["x", "-1", "2147483648", "9" * 10_000, "\u0663", "1.0", ""]
+
+FAULTS: list[tuple[str, Any]] = [
+    *(
+        ("tokenizer_config.json", text)
+        for text in ("[]", "null", "", "{", f'{{"a": {DEEP}}}', '{"a": 1' + "0" * 9999 + "}")
+    ),
+    *(("tokenizer_config.json", {"bos_token": token}) for token in TOKENS if not isinstance(token, dict)),
+    ("tokenizer_config.json", {"bos_token": {"__type": "AddedToken", "content": 5}}),
+    *(("tokenizer_config.json", {"added_tokens_decoder": {"5": token}}) for token in TOKENS),
+    *(("tokenizer_config.json", {"added_tokens_decoder": {id: "a"}}) for id in IDS),
+    ("tokenizer_config.json", {"added_tokens_decoder": []}),
+    ("tokenizer_config.json", {"additional_special_tokens": 5}),
+    ("tokenizer_config.json", {"additional_special_tokens": [5]}),
+    ("tokenizer_config.json", {"extra_special_tokens": {"encode": "x"}}),
+    ("tokenizer_config.json", {"extra_special_tokens": {"__class__": "x"}}),
+    ("tokenizer_config.json", {"extra_special_tokens": {"a_token": 5}}),
+    *(
+        ("tokenizer_config.json", {"chat_template": value})
+        for value in (5, [1], [{"name": 1}], {"a": 1}, [{"name": "a", "template": 3}])
+    ),
+    *(("tokenizer_config.json", {"model_max_length": value}) for value in ("x", [1], float("nan"), True)),
+    *(
+        ("tokenizer_config.json", {name: "x"})
+        for name in ("legacy", "add_bos_token", "split_special_tokens", "padding_side")
+    ),
+    ("tokenizer_config.json", {"model_input_names": 3}),
+    ("tokenizer_config.json", {"sp_model_kwargs": 3}),
+    ("tokenizer_config.json", {"tokenizer_class": 5}),
+    *(("special_tokens_map.json", {"bos_token": token}) for token in TOKENS),
+    ("special_tokens_map.json", {"additional_special_tokens": [5]}),
+    ("special_tokens_map.json", {"additional_special_tokens": [{"content": 5}]}),
+    ("special_tokens_map.json", {"additional_special_tokens": [None]}),
+    ("special_tokens_map.json", f'{{"a": {DEEP}}}'),
+    *(("added_tokens.json", {"a": id}) for id in (None, -5, 1e30, 10**30, [1], 2**31, True, "x")),
+    ("added_tokens.json", {"\ud800": 40_000}),
+    ("chat_template.json", {"chat_template": 5}),
+    ("chat_template.jinja", b"\xff\xfe"),
+    ("chat_template.jinja", "x" * (configured.MAX_TEMPLATE_BYTES + 1)),
+]
+
+
+def _folder(root: Path, kind: str, file: str, content: Any) -> Path:
+    if kind == "json":
+        shutil.copy(Path(llama_files.json_folder(legacy=True)) / "tokenizer.json", root)
+    else:
+        shutil.copy(llama_files.model_file(), root / "tokenizer.model")
+    data = content if isinstance(content, (str, bytes)) else json.dumps(content)
+    (root / file).write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
+    return root
+
+
+@pytest.mark.parametrize("kind", ["json", "model"])
+@pytest.mark.parametrize("index", range(len(FAULTS)))
+def test_faults_are_named(index: int, kind: str, tmp_path: Path) -> None:
+    """Nothing is loaded, the error says where to look, and nothing is written."""
+    file, content = FAULTS[index]
+    folder = _folder(tmp_path, kind, file, content)
+    before = sorted(os.listdir(folder))
+    with pytest.raises(ValueError, match=r"(?s)") as caught:
+        llamatok.LlamaTokenizer.from_pretrained(str(folder))
+    assert not isinstance(caught.value, UnicodeError)
+    field = next(iter(content)) if isinstance(content, dict) and file != "added_tokens.json" else file
+    assert field in str(caught.value) or "special token cannot have the name" in str(caught.value)
+    assert sorted(os.listdir(folder)) == before
+
+
+@pytest.mark.parametrize("kind", ["json", "model"])
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("name", sorted(configured.NOT_FOR_FILES))
+def test_files_cannot_name_other_files(name: str, file: str, kind: str, tmp_path: Path) -> None:
+    """What the caller alone may say is not taken from a file: paths, seeds, sizes of caches."""
+    plain = llamatok.LlamaTokenizer.from_pretrained(str(_folder(tmp_path, kind, file, {})))
+    other = tmp_path / "other.model"
+    other.write_bytes(b"no model")
+    folder = _folder(tmp_path, kind, file, {name: str(other)})
+    tokenizer = llamatok.LlamaTokenizer.from_pretrained(str(folder))
+    assert tokenizer.encode("a b") == plain.encode("a b")
+    assert tokenizer.name_or_path == str(folder)
+
+
+def test_duplicate_keys_go_by_the_last(tmp_path: Path) -> None:
+    """As for everybody who reads such a file by Python's reader."""
+    folder = _folder(
+        tmp_path, "json", "tokenizer_config.json", '{"padding_side": "left", "padding_side": "right"}'
+    )
+    assert llamatok.LlamaTokenizer.from_pretrained(str(folder)).padding_side == "right"
+
+
+def test_the_largest_id_is_decoded(tmp_path: Path) -> None:
+    """What is loaded can be decoded; larger ids are refused above."""
+    content = {"added_tokens_decoder": {str(configured.MAX_ID): {"content": "zz"}}}
+    tokenizer = llamatok.LlamaTokenizer.from_pretrained(
+        str(_folder(tmp_path, "model", "tokenizer_config.json", content))
+    )
+    ids = tokenizer.encode("a zz", add_special_tokens=False)
+    assert ids[-1] == configured.MAX_ID
+    assert tokenizer.decode(ids).endswith("zz")
+
+
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "tokenizer.json", "chat_template.jinja"])
+def test_files_without_end(file: str, tmp_path: Path) -> None:
+    """A link to a device that never ends is read up to the limit, and refused."""
+    if not os.path.exists("/dev/zero"):
+        pytest.skip("there is no /dev/zero")
+    shutil.copy(llama_files.model_file(), tmp_path / "tokenizer.model")
+    (tmp_path / file).symlink_to("/dev/zero")
+    # A device is no file, and so is not there.
+    llamatok.LlamaTokenizer.from_pretrained(str(tmp_path))
+
+
+def test_a_gguf_file_is_not_read_whole(tmp_path: Path) -> None:
+    """The tensors of a GGUF file are passed over, however large: here a terabyte of nothing."""
+    gguf = pytest.importorskip("gguf")
+    path = tmp_path / "large.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "a", "b"]
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(pieces)
+    writer.add_token_scores([float(-index) for index in range(len(pieces))])
+    writer.add_token_types([2, 3, 3, *[6] * 256, 1, 1, 1])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+    assert llamatok.LlamaTokenizer(str(path), legacy=True).tokenize("a b") == ["\u2581", "a", "\u2581", "b"]

@@ -1,0 +1,216 @@
+"""A chat template of a stranger ends in one clear error, whatever it asks for: no endless loop, no memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+jinja2 = pytest.importorskip("jinja2")
+
+from llamatok.tokenization.chat import limits  # noqa: E402
+from llamatok.tokenization.chat.template import render  # noqa: E402
+
+MESSAGES = [{"role": "user", "content": "hello there"}, {"role": "assistant", "content": "hi"}]
+
+_LOOP = "{% set n = namespace(i=3, s='xy') %}{% for i in range(9000) %}"
+_IN_LOOPS = "{% for a in range(99999) %}{% for b in range(99999)"
+#: A list that holds itself twice over, 2^60 times in all.
+_DAG = "{% set a = ['x'] %}" + "{% set a = [a, a] %}" * 60
+_BIG = "{% set b = 'x' * 3000000 %}"
+
+BOMBS = {
+    "product": "{{ 'x' * 10**9 }}",
+    "product the other way": "{{ 10**9 * 'x' }}",
+    "list": "{% set a = [0] * 10**9 %}",
+    "power": "{{ 10 ** 1000000000 }}",
+    "power by itself": _LOOP + "{% set n.i = n.i * n.i %}{% endfor %}",
+    "sums of numbers": _LOOP + "{% set n.i = n.i + n.i %}{% endfor %}",
+    "loops in loops": _IN_LOOPS + " %}{% endfor %}{% endfor %}",
+    "loops that filter": _IN_LOOPS + " if b < 0 %}{% endfor %}{% endfor %}",
+    "doubling": _LOOP + "{% set n.s = n.s ~ n.s %}{% endfor %}",
+    "adding": _LOOP + "{% set n.s = n.s + n.s %}{% endfor %}",
+    "joining": _LOOP + "{% set n.s = [n.s, n.s]|join %}{% endfor %}",
+    "joining by much": _BIG + "{{ range(99999)|join(b) }}",
+    "joining by a method": _BIG + "{{ b.join(range(99999)|map('string')|list) }}",
+    "blocks of text": "{% set a %}xxxxxxxxxx{% endset %}" + "{% set a %}{{ a }}{{ a }}{% endset %}" * 60,
+    "macros": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "macros without end": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "blocks within themselves": "{% block a %}{{ self.a() }}{% endblock %}",
+    "shown": _DAG + "{{ a }}",
+    "shown as JSON": _DAG + "{{ a|tojson }}",
+    "shown as views": _DAG + "{{ {'a': a}.items() }}",
+    "shown in a namespace": _DAG + "{{ namespace(a=a) }}",
+    "shown by a format": _DAG + "{{ '%s' % [a] }}",
+    "shown by another format": _DAG + "{{ '{}'.format(a) }}",
+    "shown by string": _DAG + "{% set s = a|string %}",
+    "compared": _DAG + _DAG.replace("set a", "set b").replace("[a, a]", "[b, b]") + "{{ a == b }}",
+    "compared in turn": _DAG
+    + _DAG.replace("set a", "set b").replace("[a, a]", "[b, b]")
+    + "{{ a == b == b }}",
+    "sought": _DAG + _DAG.replace("set a", "set b").replace("[a, a]", "[b, b]") + "{{ a in [b] }}",
+    "tested": _DAG + _DAG.replace("set a", "set b").replace("[a, a]", "[b, b]") + "{{ a is eq(b) }}",
+    "hashed": _DAG.replace("['x']", "('x',)").replace("[a, a]", "(a, a)") + "{% set d = {a: 1} %}",
+    "hashed by look-up": _DAG.replace("['x']", "('x',)").replace("[a, a]", "(a, a)") + "{{ {}[a] }}",
+    "within itself": "{% set n = namespace() %}{% set n.n = n %}{{ n }}",
+    "JSON with indent": "{{ messages|tojson(indent=10**9) }}",
+    "JSON with separators": _BIG + "{{ (range(99999)|list)|tojson(separators=(b, b)) }}",
+    "center": "{{ 'x'|center(10**9) }}",
+    "center by a method": "{{ 'x'.center(10**9) }}",
+    "zfill": "{{ 'x'.zfill(10**9) }}",
+    "tabs": "{{ ('\t' * 1000000).expandtabs(4096) }}",
+    "format": "{{ '%1000000000d' % 1 }}",
+    "format with a star": "{{ '%*d' % (1000000000, 1) }}",
+    "format filter": "{{ '%1000000000d'|format(1) }}",
+    "format method": "{{ '{:1000000000}'.format(1) }}",
+    "format of a format": "{{ '{:{w}}'.format(1, w=1000000000) }}",
+    "format by name": _BIG + "{{ ('%(b)s' * 100000) % {'b': b} }}",
+    "format method by name": _BIG + "{{ ('{0}' * 100000).format(b) }}",
+    "replace": _BIG + "{{ b.replace('x', b) }}",
+    "replace with nothing sought": _BIG + "{{ b|replace('', b) }}",
+    "translate": _BIG + "{{ b.translate({120: b}) }}",
+    "indent": _BIG + "{{ ('\n' * 1000000)|indent(b) }}",
+    "indent by much": "{{ ('\n' * 1000000)|indent(10**9) }}",
+    "wordwrap": _BIG + "{{ b|wordwrap(1, wrapstring=b) }}",
+    "round": "{{ 1.5|round(10**9, 'floor') }}",
+    "batch": "{{ [1]|batch(10**9, 0)|list }}",
+    "slice": "{{ [1]|slice(10**9)|list }}",
+    "bytes": "{{ (1).to_bytes(10**9, 'big') }}",
+    "sum of lists": "{{ ([range(99999)|list] * 10000)|sum(start=[])|length }}",
+    "rfind": "{{ ('a' * 5000000).rfind('b' ~ 'a' * 2000000) }}",
+    "slices": "{% set n = namespace(a=[]) %}{% set l = range(99999)|list %}"
+    "{% for i in range(99999) %}{% set n.a = [n.a, l[1:]] %}{% endfor %}",
+    "lists": "{% set n = namespace(a=[]) %}{% for i in range(99999) %}{% for j in range(99999) %}"
+    "{% set n.a = [n.a, 1, 2, 3] %}{% endfor %}{% endfor %}",
+    "cycles of calls": "{% macro f(g) %}{{ g(g) }}{{ g(g) }}{% endmacro %}{{ f(f) }}",
+    "recursive loop": "{% for x in [[1]] recursive %}{{ loop([x, x]) }}{% endfor %}",
+}
+
+
+_SCRIPT = """
+import json, resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+import jinja2
+from llamatok.tokenization.chat import limits
+from llamatok.tokenization.chat.template import render
+limits.ALLOWANCE >>= 3  # to be sooner done
+bombs, messages = json.load(sys.stdin)
+for name, template in bombs.items():
+    try:
+        result = "rendered", len(render(template, {"messages": messages})[0])
+    except Exception as error:
+        result = type(error).__name__, str(error)[:300]
+    print(json.dumps([name, *result]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, list[Any]]:
+    """What became of each template, in a process with limited memory."""
+    pytest.importorskip("resource")
+    done = subprocess.run(
+        [sys.executable, "-c", _SCRIPT],
+        input=json.dumps([BOMBS, MESSAGES]),
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stdout[-500:] + done.stderr[-2000:]
+    return {name: result for name, *result in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("name", list(BOMBS))
+def test_bombs_are_refused(name: str, outcomes: dict[str, list[Any]]) -> None:
+    """One error of Jinja's, which names the template, with memory bounded by the operating system."""
+    kind, message = outcomes[name]
+    assert kind == "SecurityError", message
+    assert "chat template" in message
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "{{ " + "not " * 5000 + "1 }}",
+        "{{ 1" + " + 1" * 5000 + " }}",
+        "{% for a in b %}" * 30 + "{% endfor %}" * 30,
+        "{% if a %}" * 500 + "{% endif %}" * 500,
+        "x" * (limits.MAX_TEMPLATE + 1),
+    ],
+)
+def test_templates_that_do_not_compile(template: str) -> None:
+    """Depth and length are refused as faults of the template."""
+    with pytest.raises(jinja2.TemplateSyntaxError, match="chat template"):
+        render(template, {"messages": MESSAGES})
+
+
+def test_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A template that has time left neither for a round of a loop nor for an operator."""
+    monkeypatch.setattr(limits, "MAX_SECONDS", 0.0)
+    with pytest.raises(jinja2.exceptions.SecurityError, match="seconds"):
+        render("{% for a in range(9) %}{% endfor %}", {})
+
+
+def test_what_is_paid_for_is_the_same_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least allowance with which a template passes is one number."""
+    template = "{% for m in messages %}{{ m.role ~ ': ' ~ m.content|trim|tojson }}{% endfor %}"
+
+    def passes(allowance: int) -> bool:
+        monkeypatch.setattr(limits, "ALLOWANCE", allowance)
+        monkeypatch.setattr(limits, "PER_GIVEN", 0)
+        try:
+            render(template, {"messages": MESSAGES})
+        except jinja2.exceptions.SecurityError:
+            return False
+        return True
+
+    least = next(amount for amount in range(0, 1 << 16, 64) if passes(amount))
+    assert 0 < least < 1 << 14
+    assert not passes(least - 64)
+    assert all(passes(least) for _ in range(3))
+
+
+def test_long_chats_pass() -> None:
+    """What people send is far from the limits: ten thousand messages, and a message of 20 MB."""
+    template = (
+        "{% set ns = namespace(system='') %}{% if messages[0].role == 'system' %}"
+        "{% set ns.system = messages[0].content %}{% set messages = messages[1:] %}{% endif %}"
+        "{% for m in messages %}{% if loop.index0 == 0 and messages|length > 1 %}{{ ns.system }}{% endif %}"
+        "{% if '</think>' in m.content %}{{ m.content.split('</think>')[-1].strip() }}{% endif %}"
+        "<|{{ m['role'] }}|>{{ m.content|trim + '\n' }}{% endfor %}"
+    )
+    many: list[dict[str, Any]] = [{"role": "user", "content": "x" * 500}] * 10_000
+    text, _ = render(template, {"messages": [dict(message) for message in many]})
+    assert text == ("<|user|>" + "x" * 500 + "\n") * 10_000
+    text, _ = render(template, {"messages": [{"role": "user", "content": "x " * 10_000_000}]})
+    assert len(text) == len("<|user|>\n") + 20_000_000 - 1
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ 'a' < 'b' < 'c' }}", "True"),
+        ("{{ missing == none }},{{ missing is defined }}", "False,False"),
+        ("{{ 'x' in messages[0] }},{{ 'role' in messages[0] }},{{ 'q' not in 'abc' }}", "False,True,True"),
+        ("{{ '%s-%05.1f' % ('a', 2.5) }}", "a-002.5"),
+        ("{{ '{0:>5}|{a!r}'.format('x', a='y') }}", "    x|'y'"),
+        ("{{ '{a}'.format_map({'a': 3}) }}", "3"),
+        ("{{ 'a' ~ 1 ~ none ~ [1] }}", "a1None[1]"),
+        ("{{ messages[1:][0].content[::-1] }}", "ih"),
+        ("{{ [3, 1, 2]|sort|join(',') }},{{ [1, 2]|sum }},{{ [{'a': 2}]|sum(attribute='a') }}", "1,2,3,3,2"),
+        ("{{ dict(a=1, **{'b': 2})|tojson(indent=2) }}", '{\n  "a": 1,\n  "b": 2\n}'),
+        ("{% for a in [1, 2, 3] if a != 2 %}{{ a }}{{ loop.last }}{% endfor %}", "1False3True"),
+        ("{{ 'a b'.split() }}{{ 'a,b'.rsplit(',', 1) }}", "['a', 'b']['a', 'b']"),
+        ("{{ 'ab'|upper|replace('A', 'x')|indent(2, true) }}", "  xB"),
+        ("{{ (7 // 2) ** 2 + 5 % 3 - 1.5 }}", "9.5"),
+        ("{% macro f(x) %}<{{ x }}>{{ caller() }}{% endmacro %}{% call f(1) %}in{% endcall %}", "<1>in"),
+        ("{% for x in [[1, [2]]] recursive %}{{ x if x is number else loop(x) }}{% endfor %}", "12"),
+        ("{{ 1234.567|round(1) }},{{ 123456789.5|round }}", "1234.6,123456790.0"),
+    ],
+)
+def test_what_templates_do_is_done(template: str, expected: str) -> None:
+    """Prices change nothing of the result."""
+    assert render(template, {"messages": MESSAGES})[0] == expected
