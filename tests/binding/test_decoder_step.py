@@ -71,3 +71,34 @@ def test_other_types_are_refused():
         _core.decoder_step(**arguments(x=np.zeros((ROWS, HIDDEN))))
     with pytest.raises(TypeError):
         _core.decoder_step(**arguments(down=(np.zeros((HIDDEN, INNER)), None)))
+
+
+def test_one_array_in_two_places_is_refused():
+    x = np.zeros((ROWS, HIDDEN), np.float32)
+    with pytest.raises(ValueError, match="`out` cannot be lent to the core now: "):
+        _core.decoder_step(**arguments(x=x, out=x))
+    frozen = np.zeros((ROWS, HIDDEN), np.float32)
+    frozen.flags.writeable = False
+    with pytest.raises(ValueError, match="`out` cannot be lent to the core now: "):
+        _core.decoder_step(**arguments(out=frozen))
+
+
+def test_no_hidden_states_and_no_rows():
+    with pytest.raises(ValueError, match="hidden states without elements"):
+        _core.decoder_step(
+            **arguments(
+                x=np.zeros((ROWS, 0), np.float32),
+                out=np.zeros((ROWS, 0), np.float32),
+                norms=(np.zeros(0, np.float32),) * 2,
+                qkv=(np.zeros((32, 0), np.float32), None),
+                output=(np.zeros((0, 16), np.float32), None),
+                gate_up=(np.zeros((10, 0), np.float32), None),
+                down=(np.zeros((0, 5), np.float32), None),
+            )
+        )
+    empty = np.zeros((0, HIDDEN), np.float32)
+    held = np.zeros((0, KV_HEADS, ROOM, DIM), np.float32)
+    _core.decoder_step(**arguments(x=empty, out=empty.copy(), keys=held, values=held.copy()))
+    given = arguments(num_threads=2**62)
+    _core.decoder_step(**given)
+    assert not np.isnan(given["out"]).any()

@@ -173,9 +173,8 @@ def test_other_caches_types_and_attentions_go_the_usual_way(taken):
     ours.to(torch.float32).config.attn_implementation = "eager"
     assert_close(stepwise(ours, ids), expected)
     ours.config.attn_implementation = "sdpa"
-    assert_close(stepwise(ours.train(), ids), expected)
     with torch.autocast("cpu", torch.bfloat16):
-        stepwise(ours.eval(), ids)
+        stepwise(ours, ids)
     assert taken
     assert not any(taken)
 
@@ -215,3 +214,186 @@ def test_products_that_are_left_to_torch():
     handle.remove()
     assert core_linear(layer, x) is not None
     assert core_linear(layer, torch.empty(0, 40)) is None
+
+
+def _step(model, ids, **kwargs):
+    """The last token's logits, after those before it."""
+    cache = DynamicCache(model.config)
+    model(ids[:, :-1], past_key_values=cache)
+    return model(ids[:, -1:], past_key_values=cache, **kwargs).logits
+
+
+@torch.no_grad()
+def test_embeddings_that_are_views(taken):
+    ours = pair()[1].fuse()
+    ids = some_ids(2, 7)
+    embedded = ours.model.embed_tokens(ids)
+    expected = ours(ids).logits[:, -1:]
+    cache = DynamicCache(ours.config)
+    ours(inputs_embeds=embedded[:, :-1], past_key_values=cache)
+    assert_close(ours(inputs_embeds=embedded[:, -1:], past_key_values=cache).logits, expected)
+    same = some_ids(1, 7)
+    expected = ours(same).logits[:, -1:].expand(3, -1, -1)
+    cache = DynamicCache(ours.config)
+    ours(same[:, :-1].expand(3, -1), past_key_values=cache)
+    last = ours.model.embed_tokens(same[:, -1:]).expand(3, -1, -1)
+    assert_close(ours(inputs_embeds=last, past_key_values=cache).logits, expected)
+    assert taken == [True, True]
+
+
+@pytest.mark.parametrize("updates", [1, 2])
+def test_a_cache_with_gradients_that_was_cropped(updates, taken):
+    ours = pair()[1].fuse()
+    ids = some_ids(2, 9)
+    cache = DynamicCache(ours.config)
+    logits = [ours(part, past_key_values=cache).logits for part in ids.chunk(updates, dim=1)]
+    cache.crop(-1)
+    with torch.no_grad():
+        found = ours(ids[:, -1:], past_key_values=cache).logits
+        assert_close(found, ours(ids).logits[:, -1:])
+    assert taken == [True]
+    # What was saved for the gradient is as it was.
+    sum(part.square().sum() for part in logits).backward()
+    found = ours.model.embed_tokens.weight.grad.clone()
+    ours.zero_grad()
+    ours(ids).logits.square().sum().backward()
+    assert_close(found, ours.model.embed_tokens.weight.grad)
+
+
+@torch.no_grad()
+def test_those_who_follow_operations_see_them(taken):
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.utils.flop_counter import FlopCounterMode
+
+    ours = pair()[1]
+    ids = some_ids(2, 4)
+    graph = make_fx(lambda ids: ours(ids, use_cache=False, logits_to_keep=1).logits)(ids)
+    other = some_ids(2, 4, seed=1)
+    assert_close(graph(other), ours(other, logits_to_keep=1).logits)
+    embedded = ours.model.embed_tokens(ids[:, None])
+    ours.config.attn_implementation = "eager"
+    mapped = torch.vmap(lambda e: ours(inputs_embeds=e, use_cache=False).logits)(embedded)
+    assert_close(mapped[:, 0], ours(ids).logits)
+    ours.config.attn_implementation = "sdpa"
+    counts = []
+    for fused in (False, True):
+        model = ours.fuse() if fused else ours
+        with FlopCounterMode(display=False) as counter:
+            _step(model, ids)
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1]
+    assert not any(taken)
+    layer, x = HalfLinear(torch.randn(12, 20), None), torch.randn(2, 20)
+    assert_close(make_fx(layer)(x)(x[:1]), layer(x[:1]))
+    assert_close(torch.vmap(layer)(x), layer(x))
+
+
+def _set_epsilon(model):
+    model.model.layers[0].post_attention_layernorm.variance_epsilon = 0.5
+
+
+def _set_unaligned(model):
+    weight = model.model.layers[1].mlp.down_proj.weight
+    room = torch.zeros(weight.numel() * 4 + 1, dtype=torch.uint8)
+    moved = torch.frombuffer(memoryview(room.numpy())[1:], dtype=torch.float32).view_as(weight)
+    moved.copy_(weight)
+    weight.data = moved
+
+
+def _set_layers(model):
+    model.model.layers[1].self_attn.layer_idx = 5
+
+
+@pytest.mark.parametrize("change", [_set_epsilon, _set_unaligned, _set_layers])
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable")
+@torch.no_grad()
+def test_parts_that_the_core_does_not_take(change, taken):
+    ours = pair()[1].fuse()
+    change(ours)
+    ids = some_ids(2, 7)
+    assert_close(_step(ours, ids), ours(ids).logits[:, -1:])
+    assert taken == [False]
+
+
+@torch.no_grad()
+def test_methods_that_were_replaced(monkeypatch, taken):
+    ours = pair()[1].fuse()
+    ids = some_ids(2, 7)
+    usual = _step(ours, ids)
+    plain = llama_module.LlamaRMSNorm.forward
+    monkeypatch.setattr(llama_module.LlamaRMSNorm, "forward", lambda self, x: 2 * plain(self, x))
+    doubled = _step(ours, ids)
+    assert_close(doubled, ours(ids).logits[:, -1:])
+    assert not torch.allclose(doubled, usual)
+    assert taken == [True, False]
+
+
+@torch.no_grad()
+def test_dropout_of_attention_alone(taken):
+    ours = pair(attention_dropout=0.5)[1].fuse()
+    for layer in ours.model.layers:
+        layer.self_attn.train()
+    ids = some_ids(2, 7)
+    assert not torch.equal(_step(ours, ids), _step(ours, ids))
+    assert taken == [False, False]
+
+
+@torch.no_grad()
+def test_masks_of_four_dimensions(taken):
+    ours = pair()[1].fuse()
+    ids = some_ids(2, 7)
+    allowed = torch.ones(2, 4, 1, 7, dtype=torch.bool)
+    allowed[..., 2] = False
+    whole = torch.ones(7, 7).tril().bool().expand(2, 4, 7, 7).clone()
+    whole[..., -1, 2] = False
+    expected = ours(ids, attention_mask=whole).logits[:, -1:]
+    for mask in (allowed[:1, :1], allowed[:, :1], allowed):
+        assert_close(_step(ours, ids, attention_mask=mask), expected)
+    assert taken == [True, True, False]
+
+
+@torch.no_grad()
+def test_rows_that_may_look_nowhere(taken):
+    ours = pair()[1].fuse()
+    ids = some_ids(2, 7)
+    nowhere = torch.zeros(2, 1, 1, 7, dtype=torch.bool)
+    found = _step(ours, ids, attention_mask=nowhere)
+    assert_close(found, _step(ours.unfuse(), ids, attention_mask=nowhere))
+    assert taken == [True, False]
+
+
+@torch.no_grad()
+def test_reordered_repeated_and_legacy_caches(taken):
+    ours = pair(num_key_value_heads=2)[1].fuse()
+    ids = some_ids(2, 9)
+    expected = ours(ids).logits[:, -1:]
+    cache = DynamicCache()
+    ours(ids[:, :-1], past_key_values=cache)
+    cache.reorder_cache(torch.tensor([1, 0]))
+    assert_close(ours(ids.flip(0)[:, -1:], past_key_values=cache).logits, expected.flip(0))
+    cache.crop(8)
+    cache.batch_repeat_interleave(2)
+    last = ids.flip(0)[:, -1:].repeat_interleave(2, dim=0)
+    assert_close(ours(last, past_key_values=cache).logits, expected.flip(0).repeat_interleave(2, dim=0))
+    legacy = ours(ids[:, :-1]).past_key_values.to_legacy_cache()
+    assert_close(ours(ids[:, -1:], past_key_values=legacy).logits, expected)
+    assert taken == [True] * 3
+
+
+@torch.no_grad()
+def test_threads_may_share_a_model(taken):
+    from concurrent.futures import ThreadPoolExecutor
+
+    ours = pair()[1].fuse()
+    texts = [some_ids(2, 12, seed=seed) for seed in range(4)]
+    expected = [stepwise(ours, ids) for ids in texts]
+
+    def run(ids):
+        with torch.no_grad():
+            return stepwise(ours, ids)
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for found, one in zip(pool.map(run, texts), expected, strict=True):
+                assert torch.equal(found, one)
+    assert all(taken)

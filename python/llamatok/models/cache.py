@@ -56,8 +56,10 @@ class CacheLayer:
         assert self._keys is not None
         assert self._values is not None
         end, room = self.length + count, self._keys.shape[2]
-        # A buffer made under `torch.inference_mode` may not be written to outside of it: a new one then.
+        # A buffer made under `torch.inference_mode` may not be written to outside of it, and what a gradient
+        # passes through not at all: a new one then.
         frozen = self._keys.is_inference() and not torch.is_inference_mode_enabled()
+        frozen = frozen or self._keys.requires_grad or self._values.requires_grad
         if end > room or frozen:
             room = max(end, 2 * room)
             self._keys = _grown(self._keys, self.length, room)

@@ -294,7 +294,7 @@ class LlamaModel(LlamaPreTrainedModel):
         attention_mask, attend, name = self.attention(attention_mask, name)
         mask = build_mask(attention_mask, x, past, cache_position, keys, first, config.sliding_window, name)
         hidden_states, attentions = [x], []
-        step = core_step(self, x, turns, mask, cache, name)
+        step = core_step(self, x, turns, mask, cache, attend)
         for layer in self.layers:
             if step is not None:
                 x, weights = step(layer, x)

@@ -15,17 +15,17 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 
 from llamatok import _core
-from llamatok._openmp import gomp_parallel
+from llamatok._linear import MOST_ROWS, gomp_parallel, is_followed
 
 from .cache import CacheLayer, DynamicCache
 
 if TYPE_CHECKING:
     from .cache import Cache
-    from .llama import LlamaModel, Mask
+    from .llama import Attend, LlamaModel, Mask
     from .rope import Turns
 
-#: Up to this many rows the core is faster than torch.
-MOST_ROWS = 24
+#: What the classes' `forward` was when a module of theirs was first seen here.
+_FORWARDS: dict[type[nn.Module], Any] = {nn.Linear: nn.Linear.forward}
 
 
 class CoreStep:
@@ -51,8 +51,8 @@ class CoreStep:
         cos, sin, bias = self._turns
         held = self._cache.layers[index]
         keys, values = held.with_room(1)
-        rows = x.view(len(x), -1)
-        out = torch.empty_like(rows)
+        rows = x.reshape(len(x), -1).contiguous()
+        out = rows.new_empty(rows.shape)
         _core.decoder_step(
             rows.numpy(),
             out.numpy(),
@@ -77,29 +77,31 @@ class CoreStep:
 
 
 def core_step(
-    model: LlamaModel, x: torch.Tensor, turns: Turns, mask: Mask, cache: Cache | None, name: str
+    model: LlamaModel, x: torch.Tensor, turns: Turns, mask: Mask, cache: Cache | None, attend: Attend
 ) -> CoreStep | None:
     """What takes the place of all layers in this step, or None where they are not what the core computes.
 
     That is: no gradient, a growing cache that holds tokens, joined layers, weights in float32 or rounded to
-    float16, and nobody who listens to modules (hooks) or has put others in their place.
+    float16, and nobody who listens to modules (hooks) or operations (torch's modes), or has put others in
+    their place, be it a module, its `forward` or its class's.
     """
+    from .llama import sdpa_attention
+
     if (
-        x.shape[1] != 1
+        not _is_plain_run(x)
+        or x.shape[1] != 1
         or len(x) > MOST_ROWS
-        or name != "sdpa"
+        or attend is not sdpa_attention
         or type(cache) is not DynamicCache
-        or model.training
-        or not _is_plain_run(x)
+        or "update" in cache.__dict__
         or (mask.bias is not None and mask.bias.shape[1] != 1)
-        or len(cache.layers) < len(model.layers)
         or not all(map(_fits_cache, cache.layers))
     ):
         return None
     layers = {}
     for layer in model.layers:
         parts = _parts(layer)
-        if parts is None:
+        if parts is None or parts[0] >= len(cache.layers):
             return None
         layers[layer] = parts
     return CoreStep(layers, turns, mask.bias, cache)
@@ -110,7 +112,7 @@ def core_linear(module: nn.Module, x: torch.Tensor) -> torch.Tensor | None:
 
     For a single row, torch is as fast.
     """
-    if not 1 < x.numel() // max(1, x.shape[-1]) <= MOST_ROWS or not _is_plain_run(x):
+    if not _is_plain_run(x) or not 1 < x.numel() // max(1, x.shape[-1]) <= MOST_ROWS:
         return None
     # A layer of another class has ways of its own.
     found = _linear(module) if type(module) is nn.Linear and module.weight.dtype == x.dtype else None
@@ -131,14 +133,17 @@ def _is_plain_run(x: torch.Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and not torch._C._is_tracing()
+        and not is_followed()
         and not torch_module._has_any_global_hook()  # type: ignore[no-untyped-call]
     )
 
 
 def _fits_cache(layer: CacheLayer) -> bool:
-    held = layer._keys
-    return type(layer) is CacheLayer and held is not None and held.dtype == torch.float32
+    return (
+        type(layer) is CacheLayer
+        and "update" not in layer.__dict__
+        and all(held is not None and held.dtype == torch.float32 for held in (layer._keys, layer._values))
+    )
 
 
 def _parts(module: nn.Module) -> tuple[Any, ...] | None:
@@ -153,6 +158,8 @@ def _parts(module: nn.Module) -> tuple[Any, ...] | None:
         or type(mlp) is not LlamaMLP
         or mlp.act_fn is not F.silu
         or not (attention.is_fused and mlp.is_fused and _is_plain(attention) and _is_plain(mlp))
+        or (attention.training and attention.attention_dropout > 0)
+        or layer.input_layernorm.variance_epsilon != layer.post_attention_layernorm.variance_epsilon
     ):
         return None
     norms = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
@@ -175,8 +182,14 @@ def _parts(module: nn.Module) -> tuple[Any, ...] | None:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Whether its `forward` alone tells what it does."""
-    return not module._forward_hooks and not module._forward_pre_hooks and "forward" not in module.__dict__
+    """Whether it does what its class was written to do."""
+    cls = type(module)
+    return (
+        not module._forward_hooks
+        and not module._forward_pre_hooks
+        and "forward" not in module.__dict__
+        and _FORWARDS.setdefault(cls, cls.forward) is cls.forward
+    )
 
 
 def _norm(module: nn.Module) -> Any:
@@ -190,7 +203,7 @@ def _norm(module: nn.Module) -> Any:
 
 def _linear(module: nn.Module) -> tuple[Any, Any] | None:
     """Weight and bias as arrays, or None for anything but a plain linear layer."""
-    if type(module) is not nn.Linear and not getattr(type(module), "is_half_linear", False):
+    if type(module) is not nn.Linear and "is_half_linear" not in vars(type(module)):
         return None
     weight = _array(cast(torch.Tensor, module.weight), (torch.float32, torch.float16))
     bias = cast("torch.Tensor | None", module.bias)
@@ -205,7 +218,11 @@ def _array(tensor: torch.Tensor, dtypes: tuple[torch.dtype, ...]) -> Any:
         type(tensor) in (nn.Parameter, torch.Tensor)
         and tensor.dtype in dtypes
         and tensor.device.type == "cpu"
+        and tensor.layout == torch.strided
         and tensor.is_contiguous()
+        and not tensor.is_neg()
+        # A file that is mapped into memory may have its numbers anywhere.
+        and tensor.data_ptr() % tensor.element_size() == 0
     ):
         return tensor.detach().numpy()
     return None

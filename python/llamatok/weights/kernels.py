@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from llamatok import _core
-from llamatok._openmp import gomp_parallel
+from llamatok._linear import MOST_ROWS, gomp_parallel, is_followed
 
 #: Rows of a weight that a check of speed looks at; more tell nothing new and cost memory.
 CHECKED_ROWS = 4096
@@ -25,8 +25,6 @@ CHECKED_ROWS = 4096
 COMPARED_ROWS = 256
 #: A kernel is too slow if it takes more than this share of a plain layer's time, for 1 row or for 8.
 SLOWER = 1.25
-#: Up to this many rows of input the own kernel is faster than torch's product of float32.
-MOST_ROWS = 24
 #: Numbers of float16 weights that are made float32 at a time for more rows.
 BLOCK = 2 << 20
 #: Bytes of float32 weights in one timed run: more than the caches nearest to a core hold.
@@ -93,8 +91,9 @@ class HalfLinear(LighterLinear):
             weight.dtype != torch.float16
             or x.device.type != "cpu"
             or (x.requires_grad and torch.is_grad_enabled())
+            or (is_followed() and not torch.compiler.is_compiling())
         ):
-            # Moved or converted, or a gradient is asked for.
+            # Moved or converted; or a gradient is asked for, or the operations themselves.
             return F.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
         product = torch.ops.llamatok.half_linear if torch.compiler.is_compiling() else half_linear
         out: torch.Tensor = product(x.reshape(-1, self.in_features).float().contiguous(), weight, bias)

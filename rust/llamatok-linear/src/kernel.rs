@@ -131,7 +131,8 @@ impl<'a, W: Weight> Part<'a, W> {
     /// Stores the sum for a row of `x` and a row of this part's weight.
     pub fn put(&self, row: usize, output: usize, sum: f32) {
         let bias = self.bias.map(|bias| bias[output]);
-        self.out.put(row, self.first + output, bias.map_or(sum, |bias| sum + bias));
+        // SAFETY: tasks have columns of their own, and nobody reads before they are done.
+        unsafe { self.out.put(row, self.first + output, bias.map_or(sum, |bias| sum + bias)) }
     }
 
     fn compute(&self, level: Level) {
@@ -169,7 +170,7 @@ pub fn run<W: Weight>(
 
 /// Rows of a weight in one task.
 pub fn task_rows<W>(inputs: usize, outputs: usize, threads: Threads) -> usize {
-    let share = outputs.div_ceil(4 * threads.count()).max(1);
+    let share = outputs.div_ceil(4usize.saturating_mul(threads.count())).max(1);
     (TASK_BYTES / (size_of::<W>() * inputs.max(1))).clamp(1, share).next_multiple_of(TASK_ROWS)
 }
 

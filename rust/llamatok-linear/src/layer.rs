@@ -80,10 +80,11 @@ pub struct Step<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
-/// Room for what is between products, by thread: fresh memory is slow to write to.
+/// Elements of scratch memory that a calling thread keeps at most: 16 MiB.
 const KEPT: usize = 4 << 20;
 
 thread_local! {
+    /// Room for what is between products: fresh memory is slow to write to.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -118,8 +119,11 @@ impl DecoderLayer<'_> {
         threads: Threads,
     ) -> Result<(), SizeError> {
         let sizes = self.sizes(&step, &cache, out.len())?;
+        if step.rows == 0 {
+            return Ok(());
+        }
         SCRATCH.with_borrow_mut(|scratch| {
-            let wanted = step.rows * sizes.scratch();
+            let wanted = sizes.scratch;
             if scratch.len() < wanted {
                 scratch.resize(wanted, 0.0);
             }
@@ -134,6 +138,9 @@ impl DecoderLayer<'_> {
 
     fn sizes(&self, step: &Step<'_>, cache: &Cache<'_>, out: usize) -> Result<Sizes, SizeError> {
         let hidden = self.input_norm.len();
+        if hidden == 0 {
+            return Err(SizeError::unfit("hidden states without elements".to_owned()));
+        }
         let product = |a: usize, b: usize| a.checked_mul(b);
         let (heads, kv_heads, head_dim) = (self.heads, self.kv_heads, self.head_dim);
         let groups = heads.checked_div(kv_heads).unwrap_or(0);
@@ -179,13 +186,11 @@ impl DecoderLayer<'_> {
         let held = by(product(kv_heads, head_dim), cache.room).and_then(|row| product(row, step.rows));
         check("keys", cache.keys.len(), held)?;
         check("values", cache.values.len(), held)?;
-        Ok(Sizes {
-            hidden,
-            inner,
-            attended: heads * head_dim,
-            projected: (heads + 2 * kv_heads) * head_dim,
-            groups,
-        })
+        // None of them is greater than a weight that is in memory.
+        let (attended, projected) = (heads * head_dim, (heads + 2 * kv_heads) * head_dim);
+        let scratch = product(step.rows, 2 * hidden + 2 * inner + attended + projected)
+            .ok_or_else(|| SizeError::unfit(format!("too many rows: {}", step.rows)))?;
+        Ok(Sizes { hidden, inner, attended, projected, groups, scratch })
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -199,7 +204,7 @@ impl DecoderLayer<'_> {
         sizes: Sizes,
         scratch: &mut [f32],
     ) {
-        let Sizes { hidden, inner, attended, projected, groups } = sizes;
+        let Sizes { hidden, inner, attended, projected, groups, .. } = sizes;
         let (rows, head_dim, length) = (step.rows, self.head_dim, cache.length);
         let mut rest = scratch;
         let mut matrix = |width: usize| {
@@ -251,7 +256,7 @@ impl DecoderLayer<'_> {
         };
         // Some heads of a row of `mixed`: all that share keys and values, so that these are read once; or single
         // ones, where there would be too few tasks otherwise.
-        let together = if rows * self.kv_heads >= 2 * threads.count() { groups } else { 1 };
+        let together = if rows * self.kv_heads >= threads.count().saturating_mul(2) { groups } else { 1 };
         let attend = |task: usize| {
             let first = task * together;
             let (row, first) = (first / self.heads, first % self.heads);
@@ -345,13 +350,8 @@ struct Sizes {
     attended: usize,
     projected: usize,
     groups: usize,
-}
-
-impl Sizes {
-    /// Elements of all of it for a row.
-    fn scratch(self) -> usize {
-        2 * self.hidden + 2 * self.inner + self.attended + self.projected
-    }
+    /// Elements of all of it, for all rows.
+    scratch: usize,
 }
 
 /// How a product is parted.

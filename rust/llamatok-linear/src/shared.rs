@@ -11,8 +11,7 @@ pub struct Shared<'a> {
     _memory: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: safe methods only write single elements, in `put`, whose callers see to it that each has one writer and
-// that nobody reads meanwhile; for the others, the caller of an unsafe method vouches.
+// SAFETY: whoever calls an unsafe method vouches for what other threads do; the safe ones touch no element.
 unsafe impl Send for Shared<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Shared<'_> {}
@@ -24,10 +23,13 @@ impl<'a> Shared<'a> {
         Self { start: memory.as_mut_ptr(), rows, width, _memory: PhantomData }
     }
 
-    /// Writes an element, to which no other thread does anything at the time.
-    pub fn put(self, row: usize, column: usize, value: f32) {
+    /// Writes an element.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes it at the time.
+    pub unsafe fn put(self, row: usize, column: usize, value: f32) {
         assert!(row < self.rows && column < self.width);
-        // SAFETY: inside the memory, which is borrowed for as long as this lives.
+        // SAFETY: inside the memory, which is borrowed for as long as this lives; the caller answers for the rest.
         unsafe { self.start.add(row * self.width + column).write(value) }
     }
 

@@ -4,9 +4,10 @@ use std::ffi::c_void;
 use std::num::NonZeroUsize;
 
 use llamatok_linear::{f16, Cache, DecoderLayer, Linear, OpenMp, Parallel, Shape, Step, Threads, Weights};
+use numpy::ndarray::Dimension;
 use numpy::{
-    Element, PyReadonlyArray, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray, PyReadwriteArray2,
-    PyReadwriteArray4, PyUntypedArrayMethods,
+    Element, PyArray, PyArray1, PyArray2, PyArray4, PyArrayMethods, PyReadonlyArray, PyReadonlyArray1,
+    PyReadonlyArray2, PyReadwriteArray, PyUntypedArrayMethods,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -15,41 +16,31 @@ use pyo3::prelude::*;
 /// whose threads are to do it.
 #[pyfunction]
 #[pyo3(signature = (x, weight, bias, out, num_threads, gomp_parallel=None))]
-pub fn linear(
-    py: Python<'_>,
-    x: PyReadonlyArray2<'_, f32>,
-    weight: PyWeight<'_>,
-    bias: Option<PyReadonlyArray1<'_, f32>>,
-    mut out: PyReadwriteArray2<'_, f32>,
+pub fn linear<'py>(
+    py: Python<'py>,
+    x: Bound<'py, PyArray2<f32>>,
+    weight: PyWeight<'py>,
+    bias: Option<Bound<'py, PyArray1<f32>>>,
+    out: Bound<'py, PyArray2<f32>>,
     num_threads: usize,
     gomp_parallel: Option<NonZeroUsize>,
 ) -> PyResult<()> {
     let (rows, inputs) = (x.shape()[0], x.shape()[1]);
-    let outputs = weight.shape()[0];
-    if weight.shape()[1] != inputs {
-        let columns = weight.shape()[1];
+    let layer = Layer::new((weight, bias), "weight", "bias")?;
+    let [outputs, columns] = layer.shape;
+    if columns != inputs {
         return Err(PyValueError::new_err(format!("`x` has {inputs} columns, `weight` has {columns}")));
     }
     if out.shape() != [rows, outputs] {
         let found = out.shape();
         return Err(PyValueError::new_err(format!("`out` must be ({rows}, {outputs}), got {found:?}")));
     }
-    let (x, weight) = (slice(&x, "x")?, weight.elements("weight")?);
-    let bias = bias.as_ref().map(|bias| slice(bias, "bias")).transpose()?;
-    let out = slice_mut(&mut out, "out")?;
+    let (x, mut out) = (read(&x, "x")?, write(&out, "out")?);
+    let (x, out, Linear { weight, bias }) = (slice(&x)?, slice_mut(&mut out)?, layer.linear()?);
     let shape = Shape { rows, inputs, outputs };
     let threads = threads(num_threads, gomp_parallel);
     py.detach(|| llamatok_linear::linear(x, weight, bias, out, shape, threads))
         .map_err(|error| PyValueError::new_err(error.to_string()))
-}
-
-/// A linear layer: (weight, bias or None).
-type PyLinear<'py> = (PyWeight<'py>, Option<PyReadonlyArray1<'py, f32>>);
-
-#[derive(FromPyObject)]
-pub enum PyWeight<'py> {
-    Full(PyReadonlyArray2<'py, f32>),
-    Half(PyReadonlyArray2<'py, f16>),
 }
 
 /// Runs a decoder layer for one new token of each row: from `x` to `out`, with its keys and values written to
@@ -62,21 +53,21 @@ pub enum PyWeight<'py> {
 #[allow(clippy::too_many_arguments)]
 pub fn decoder_step<'py>(
     py: Python<'py>,
-    x: PyReadonlyArray2<'py, f32>,
-    mut out: PyReadwriteArray2<'py, f32>,
+    x: Bound<'py, PyArray2<f32>>,
+    out: Bound<'py, PyArray2<f32>>,
     sizes: (usize, usize, usize),
     eps: f32,
     scale: f32,
-    norms: (PyReadonlyArray1<'py, f32>, PyReadonlyArray1<'py, f32>),
+    norms: (Bound<'py, PyArray1<f32>>, Bound<'py, PyArray1<f32>>),
     qkv: PyLinear<'py>,
     output: PyLinear<'py>,
     gate_up: PyLinear<'py>,
     down: PyLinear<'py>,
-    cos: PyReadonlyArray2<'py, f32>,
-    sin: PyReadonlyArray2<'py, f32>,
-    bias: Option<PyReadonlyArray2<'py, f32>>,
-    mut keys: PyReadwriteArray4<'py, f32>,
-    mut values: PyReadwriteArray4<'py, f32>,
+    cos: Bound<'py, PyArray2<f32>>,
+    sin: Bound<'py, PyArray2<f32>>,
+    bias: Option<Bound<'py, PyArray2<f32>>>,
+    keys: Bound<'py, PyArray4<f32>>,
+    values: Bound<'py, PyArray4<f32>>,
     length: usize,
     num_threads: usize,
     gomp_parallel: Option<NonZeroUsize>,
@@ -91,61 +82,138 @@ pub fn decoder_step<'py>(
             )));
         }
     }
-    let attended = heads.saturating_mul(head_dim);
-    let inner = gate_up.0.shape()[0] / 2;
+    let qkv = Layer::new(qkv, "qkv", "qkv bias")?;
+    let output = Layer::new(output, "output", "output bias")?;
+    let gate_up = Layer::new(gate_up, "gate_up", "gate_up bias")?;
+    let down = Layer::new(down, "down", "down bias")?;
+    let inner = gate_up.shape[0] / 2;
+    for (layer, inputs) in
+        [(&qkv, hidden), (&output, heads.saturating_mul(head_dim)), (&gate_up, hidden), (&down, inner)]
+    {
+        let (name, columns) = (layer.name, layer.shape[1]);
+        if columns != inputs {
+            return Err(PyValueError::new_err(format!("`{name}` must have {inputs} columns, got {columns}")));
+        }
+    }
+    let (x, mut out) = (read(&x, "x")?, write(&out, "out")?);
+    let (input_norm, post_norm) = (read(&norms.0, "input norm")?, read(&norms.1, "post norm")?);
+    let (cos, sin) = (read(&cos, "cos")?, read(&sin, "sin")?);
+    let bias = bias.as_ref().map(|bias| read(bias, "bias")).transpose()?;
+    let (mut keys, mut values) = (write(&keys, "keys")?, write(&values, "values")?);
     let layer = DecoderLayer {
         heads,
         kv_heads,
         head_dim,
         eps,
         scale,
-        input_norm: slice(&norms.0, "input norm")?,
-        qkv: linear_of(&qkv, "qkv", hidden)?,
-        output: linear_of(&output, "output", attended)?,
-        post_norm: slice(&norms.1, "post norm")?,
-        gate_up: linear_of(&gate_up, "gate_up", hidden)?,
-        down: linear_of(&down, "down", inner)?,
+        input_norm: slice(&input_norm)?,
+        qkv: qkv.linear()?,
+        output: output.linear()?,
+        post_norm: slice(&post_norm)?,
+        gate_up: gate_up.linear()?,
+        down: down.linear()?,
     };
     let step = Step {
         rows,
-        x: slice(&x, "x")?,
-        cos: slice(&cos, "cos")?,
-        sin: slice(&sin, "sin")?,
-        bias: bias.as_ref().map(|bias| slice(bias, "bias")).transpose()?,
+        x: slice(&x)?,
+        cos: slice(&cos)?,
+        sin: slice(&sin)?,
+        bias: bias.as_ref().map(slice).transpose()?,
     };
-    let (keys, values) = (slice_mut(&mut keys, "keys")?, slice_mut(&mut values, "values")?);
-    let cache = Cache { keys, values, room, length };
-    let out = slice_mut(&mut out, "out")?;
+    let cache = Cache { keys: slice_mut(&mut keys)?, values: slice_mut(&mut values)?, room, length };
+    let out = slice_mut(&mut out)?;
     let threads = threads(num_threads, gomp_parallel);
     py.detach(|| layer.run(step, cache, out, threads))
         .map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
-impl PyWeight<'_> {
-    fn shape(&self) -> &[usize] {
-        match self {
-            Self::Full(weight) => weight.shape(),
-            Self::Half(weight) => weight.shape(),
-        }
+/// A linear layer: (weight, bias or None).
+type PyLinear<'py> = (PyWeight<'py>, Option<Bound<'py, PyArray1<f32>>>);
+
+#[derive(FromPyObject)]
+pub enum PyWeight<'py> {
+    Full(Bound<'py, PyArray2<f32>>),
+    Half(Bound<'py, PyArray2<f16>>),
+}
+
+/// A linear layer's arrays while the core reads them.
+struct Layer<'py> {
+    name: &'static str,
+    /// Outputs and inputs.
+    shape: [usize; 2],
+    weight: Held<'py>,
+    bias: Option<Read<PyReadonlyArray1<'py, f32>>>,
+}
+
+enum Held<'py> {
+    Full(Read<PyReadonlyArray2<'py, f32>>),
+    Half(Read<PyReadonlyArray2<'py, f16>>),
+}
+
+impl<'py> Layer<'py> {
+    fn new(given: PyLinear<'py>, name: &'static str, bias_name: &'static str) -> PyResult<Self> {
+        let (shape, weight) = match &given.0 {
+            PyWeight::Full(weight) => (weight.shape().to_vec(), Held::Full(read(weight, name)?)),
+            PyWeight::Half(weight) => (weight.shape().to_vec(), Held::Half(read(weight, name)?)),
+        };
+        let bias = given.1.as_ref().map(|bias| read(bias, bias_name)).transpose()?;
+        Ok(Self { name, shape: [shape[0], shape[1]], weight, bias })
     }
 
-    fn elements(&self, name: &str) -> PyResult<Weights<'_>> {
-        Ok(match self {
-            Self::Full(weight) => Weights::Full(slice(weight, name)?),
-            Self::Half(weight) => Weights::Half(slice(weight, name)?),
-        })
+    fn linear(&self) -> PyResult<Linear<'_>> {
+        let weight = match &self.weight {
+            Held::Full(weight) => Weights::Full(slice(weight)?),
+            Held::Half(weight) => Weights::Half(slice(weight)?),
+        };
+        Ok(Linear { weight, bias: self.bias.as_ref().map(slice).transpose()? })
     }
 }
 
-fn linear_of<'a>(given: &'a PyLinear<'_>, name: &str, inputs: usize) -> PyResult<Linear<'a>> {
-    let columns = given.0.shape()[1];
-    if columns != inputs {
-        return Err(PyValueError::new_err(format!("`{name}` must have {inputs} columns, got {columns}")));
+/// An array that is lent to the core, and its name in messages.
+struct Read<A> {
+    name: &'static str,
+    array: A,
+}
+
+fn read<'py, T: Element, D: Dimension>(
+    array: &Bound<'py, PyArray<T, D>>,
+    name: &'static str,
+) -> PyResult<Read<PyReadonlyArray<'py, T, D>>> {
+    let array = array.try_readonly().map_err(|error| in_use(name, &error))?;
+    Ok(Read { name, array })
+}
+
+fn write<'py, T: Element, D: Dimension>(
+    array: &Bound<'py, PyArray<T, D>>,
+    name: &'static str,
+) -> PyResult<Read<PyReadwriteArray<'py, T, D>>> {
+    let array = array.try_readwrite().map_err(|error| in_use(name, &error))?;
+    Ok(Read { name, array })
+}
+
+fn slice<'a, T: Element, D: Dimension>(read: &'a Read<PyReadonlyArray<'_, T, D>>) -> PyResult<&'a [T]> {
+    // In Fortran's order an array is contiguous, too, but its rows are not.
+    if !read.array.is_c_contiguous() {
+        return Err(not_contiguous(read.name));
     }
-    Ok(Linear {
-        weight: given.0.elements(name)?,
-        bias: given.1.as_ref().map(|bias| slice(bias, name)).transpose()?,
-    })
+    read.array.as_slice().map_err(|_| not_contiguous(read.name))
+}
+
+fn slice_mut<'a, T: Element, D: Dimension>(
+    written: &'a mut Read<PyReadwriteArray<'_, T, D>>,
+) -> PyResult<&'a mut [T]> {
+    if !written.array.is_c_contiguous() {
+        return Err(not_contiguous(written.name));
+    }
+    written.array.as_slice_mut().map_err(|_| not_contiguous(written.name))
+}
+
+fn not_contiguous(name: &str) -> PyErr {
+    PyValueError::new_err(format!("`{name}` must be contiguous, row by row, and aligned"))
+}
+
+fn in_use(name: &str, error: &dyn std::fmt::Display) -> PyErr {
+    PyValueError::new_err(format!("`{name}` cannot be lent to the core now: {error}"))
 }
 
 fn threads(num_threads: usize, gomp_parallel: Option<NonZeroUsize>) -> Threads {
@@ -157,29 +225,4 @@ fn threads(num_threads: usize, gomp_parallel: Option<NonZeroUsize>) -> Threads {
         };
         Threads::OpenMp(openmp, num_threads)
     })
-}
-
-fn slice<'a, T: Element, D: numpy::ndarray::Dimension>(
-    array: &'a PyReadonlyArray<'_, T, D>,
-    name: &str,
-) -> PyResult<&'a [T]> {
-    // In Fortran's order an array is contiguous, too, but its rows are not.
-    if !array.is_c_contiguous() {
-        return Err(not_contiguous(name));
-    }
-    array.as_slice().map_err(|_| not_contiguous(name))
-}
-
-fn slice_mut<'a, T: Element, D: numpy::ndarray::Dimension>(
-    array: &'a mut PyReadwriteArray<'_, T, D>,
-    name: &str,
-) -> PyResult<&'a mut [T]> {
-    if !array.is_c_contiguous() {
-        return Err(not_contiguous(name));
-    }
-    array.as_slice_mut().map_err(|_| not_contiguous(name))
-}
-
-fn not_contiguous(name: &str) -> PyErr {
-    PyValueError::new_err(format!("`{name}` must be contiguous, row by row"))
 }

@@ -171,10 +171,12 @@ impl Splitter {
             let (before, after) = (&text[..start], &text[end..]);
             let Some(token) = self.counts(found, before, after, split_special) else { continue };
             if token.lstrip {
-                start = text[..start].trim_end().len().max(done);
+                // Not beyond `done`: where runs of white space hold many tokens, each would go over all of it.
+                start = if start < done { done } else { done + text[done..start].trim_end().len() };
             }
             if token.rstrip {
-                end = text.len() - text[end..].trim_start().len();
+                // Between `end` and a later `done` there is the white space that another token took.
+                end = text.len() - text[end.max(done)..].trim_start().len();
             }
             if start > end {
                 // The token before has taken more than its text. (The library panics here.)

@@ -64,14 +64,21 @@ enum Filter {
     Common(Box<memmem::Finder<'static>>),
 }
 
+/// The most bytes of all strings together. The automaton that reads backward has a state for each of them, at
+/// some fifty bytes.
+const MAX_BYTES: usize = 1 << 23;
+
 /// A string that was found: where, and its number.
 pub(crate) type Match = (Range<usize>, u32);
 
 impl Matcher {
-    /// A matcher of strings, which must not be empty; of equal ones the first counts. `None` if they are
-    /// too many or too long for the trie.
+    /// A matcher of strings, which must not be empty; of equal ones the first counts. `None` if they have more
+    /// than [`MAX_BYTES`] together, or are too many for the trie.
     pub(crate) fn new<'a>(strings: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let strings: Vec<&[u8]> = strings.into_iter().map(str::as_bytes).collect();
+        if strings.iter().map(|string| string.len()).sum::<usize>() > MAX_BYTES {
+            return None;
+        }
         let mut keys: Vec<(&[u8], u32)> = strings.iter().copied().zip(0..).collect();
         keys.sort_unstable();
         keys.dedup_by_key(|key| key.0);
@@ -126,6 +133,10 @@ impl Search<'_> {
                 }
                 from = self.stretch.end;
             }
+            if self.debt > self.grace {
+                self.read_backward(from);
+                continue;
+            }
             let next = self.matcher.filter.next(self.text, from)?;
             self.debt = self.debt.saturating_sub((next - from) * ALLOWED);
             from = next;
@@ -135,9 +146,6 @@ impl Search<'_> {
                 return Some(self.matcher.found(from, number));
             }
             from += 1;
-            if self.debt > self.grace {
-                self.read_backward(from);
-            }
         }
     }
 
@@ -343,9 +351,21 @@ mod tests {
             assert_eq!(search.find(0), None);
             assert!(matcher.backward.get().is_some(), "{len}");
         }
+        // Each place is a string, and looks like the beginning of another one.
+        let long = "a".repeat(1 << 12) + "b";
+        let matcher = Matcher::new(["a", &long]).unwrap();
+        let mut search = matcher.search(text.as_bytes());
+        assert!((0..text.len()).all(|at| search.find(at) == Some((at..at + 1, 0))));
+        assert!(matcher.backward.get().is_some());
         let short = Matcher::new(["ab", "ac"]).unwrap();
         assert_eq!(short.search(text.as_bytes()).find(0), None);
         assert!(short.backward.get().is_none());
+    }
+
+    #[test]
+    fn strings_have_a_limit_together() {
+        let half = "a".repeat(MAX_BYTES / 2);
+        assert!(Matcher::new([half.as_str(), &half, "b"]).is_none());
     }
 
     proptest! {
@@ -355,7 +375,7 @@ mod tests {
             places in prop::collection::vec((1usize..200, "[bc]"), 0..12),
         ) {
             let strings: Vec<String> =
-                lens.iter().flat_map(|&len| ["a".repeat(len) + "b", "c".to_owned() + &"a".repeat(len)]).collect();
+                lens.iter().flat_map(|&len| ["a".repeat(len) + "b", "c".to_owned() + &"a".repeat(len), "a".repeat(len / 9 + 1)]).collect();
             let matcher = Matcher::new(strings.iter().map(String::as_str)).unwrap();
             let text: String = places.iter().map(|(len, last)| "a".repeat(*len) + last).collect();
             let mut search = Search { grace: 100, ..matcher.search(text.as_bytes()) };

@@ -1,4 +1,4 @@
-"""The threads that the core shares with torch."""
+"""What the core's products and layers have to know of torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import ctypes
 import functools
 
 import torch
+from torch.autograd import forward_ad
+
+#: Up to this many rows the core's products are faster than torch's.
+MOST_ROWS = 24
 
 
 @functools.cache
@@ -21,3 +25,16 @@ def gomp_parallel() -> int | None:
     except (OSError, AttributeError):
         return None
     return ctypes.cast(function, ctypes.c_void_p).value
+
+
+def is_followed() -> bool:
+    """Whether somebody wants to see all operations: a tracer, a mode, a transform, forward derivatives.
+
+    What the core does is not seen by them.
+    """
+    return bool(
+        torch._C._is_tracing()
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+    )
