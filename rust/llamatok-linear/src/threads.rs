@@ -3,6 +3,7 @@
 use std::ffi::{c_uint, c_void};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use crate::pool;
 
@@ -44,8 +45,11 @@ pub(crate) struct Phase<'a> {
 
 /// The most phases in a row.
 const MOST_PHASES: usize = 8;
-/// Pauses after which a thread that waits for the last tasks of a phase lets others have the core.
-const MOST_WAITS: usize = 10_000;
+/// Pauses after which a thread that waits for the last tasks of a phase sleeps instead: some tens of microseconds,
+/// more than the last tasks take where no other program has the cores.
+const MOST_PAUSES: usize = 1000;
+/// How long it sleeps at a time.
+const SLEEP: Duration = Duration::from_micros(20);
 
 impl Threads {
     /// How many there are, at least 1.
@@ -87,7 +91,9 @@ impl<'a> Queue<'a> {
 
     /// A thread's share. Tasks are counted, not threads: there may be fewer of them than were asked for.
     fn drain(&self) {
-        for (phase, (next, done)) in self.phases.iter().zip(self.next.iter().zip(&self.done)) {
+        let last = self.phases.len().saturating_sub(1);
+        for (number, phase) in self.phases.iter().enumerate() {
+            let (next, done) = (&self.next[number], &self.done[number]);
             loop {
                 let task = next.fetch_add(1, Ordering::Relaxed);
                 if task >= phase.tasks {
@@ -99,13 +105,16 @@ impl<'a> Queue<'a> {
                 }
                 done.fetch_add(1, Ordering::Release);
             }
-            let mut waited = 0;
-            while done.load(Ordering::Acquire) < phase.tasks {
-                if waited < MOST_WAITS {
-                    waited += 1;
+            // For the last tasks of all, the runtime waits in its own way.
+            let mut pauses = 0;
+            while number < last && done.load(Ordering::Acquire) < phase.tasks {
+                if pauses < MOST_PAUSES {
+                    pauses += 1;
                     std::hint::spin_loop();
                 } else {
-                    std::thread::yield_now();
+                    // The thread that has the task may be waiting for this one's core, where yielding is not
+                    // always enough to let it run.
+                    std::thread::sleep(SLEEP);
                 }
             }
         }
