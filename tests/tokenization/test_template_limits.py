@@ -131,6 +131,14 @@ BOMBS = {
     "tags": "{{ ('<b>' * 300000)|striptags }}",
     "long numbers": "{% set l = [2 ** 4000] * 90000 %}"
     "{% for i in range(100) %}{% set x = l|string %}{% endfor %}",
+    "differences of sets": _DAG.replace("['x']", "('x',)").replace("[a, a]", "(a, a)")
+    + "{{ {}.keys() - [a] }}",
+    "differences by an iterator": _DAG.replace("['x']", "('x',)").replace("[a, a]", "(a, a)")
+    + "{{ {'b': 1}.keys() - ([a]|reverse) }}",
+    "groups": "{{ range(99999)|groupby('a', default='X' * 100000)|length }}",
+    "escapes": _DAG + "{{ ('a'|safe).escape(a) }}",
+    "tags by a method": "{{ (('<b>' * 300000)|safe).striptags() }}",
+    "punycode": "{{ (('\u4e00a\u4e01' * 300000)).encode('punycode')|length }}",
     "round of a text": "{{ 'x'|round(9, 'floor') }}",
 }
 #: Those that may end by Python's own limit on depth.
@@ -342,6 +350,7 @@ AS_IN_JINJA = [
     "{% for k, items in messages|groupby('role') %}{{ k }}{{ items|length }}{% endfor %}",
     "{{ 'user' in messages|map(attribute='role') }}{{ 'x' not in messages|map(attribute='role') }}",
     "{% set i = [1, 2, 3, 4]|select %}{{ 2 in i }}{{ i|list }}{{ i|list }}",
+    "{{ {'a': 1, 'b': 2}.keys() - ['a'] }}{{ 3 - 1.5 }}{{ ('a'|safe).escape('<') }}{{ 'ä'.encode('idna') }}",
     "{{ 'b' is in(['a', 'b']|map('lower')) }}{{ [1, 2, 3]|select('odd')|list }}{{ 4 is divisibleby 2 }}",
     "{{ dict([['a', 1]]|reverse) }}{{ dict({'a': 1}, b=2) }}{{ namespace([('a', 1)]|list).a }}",
     "{{ {'a': 1}|items|list }}{{ {'b': 1, 'a': 2}|dictsort }}{{ {'b': 1}|xmlattr }}",

@@ -139,7 +139,7 @@ class Meter:
 
     def made(self, value: Any) -> Any:
         """Pays for what was made, without what it refers to."""
-        if isinstance(value, (str, bytes, list, tuple, dict)):
+        if isinstance(value, (str, bytes, list, tuple, dict, set)):
             self.spend(sys.getsizeof(value))
         elif isinstance(value, Namespace):
             # Its dictionary is made from another one.

@@ -61,7 +61,8 @@ def paid_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             # The filter itself says what is wrong.
             return function(*args, **kwargs)
         if given and name in _GATHERING and bound.arguments.get("attribute") is not None:
-            seen = _attributes(args[0], given[0], bound.arguments["attribute"])
+            default = bound.arguments.get("default")
+            seen = _attributes(args[0], given[0], bound.arguments["attribute"], default)
             purse.read(seen)
             bound.arguments[next(iter(bound.arguments))] = seen
         if name not in _SHALLOW:
@@ -98,11 +99,11 @@ def _handed_by_jinja(function: Callable[..., Any]) -> int:
     return int(hasattr(function, "jinja_pass_arg"))
 
 
-def _attributes(jinjas: Any, items: Any, names: Any) -> list[Any]:
+def _attributes(jinjas: Any, items: Any, names: Any, default: Any) -> list[Any]:
     """What `attribute` makes a filter look at."""
     environment = jinjas if isinstance(jinjas, jinja2.Environment) else jinjas.environment
     parts = names.split(",") if isinstance(names, str) else [names]
-    getters = [make_attrgetter(environment, part) for part in parts]
+    getters = [make_attrgetter(environment, part, default=default) for part in parts]
     return [getter(item) for item in items for getter in getters]
 
 
@@ -297,6 +298,16 @@ def pay_sum(purse: Meter, left: Any, right: Any) -> None:
         purse.spend(len(left) + len(right))
 
 
+def pay_difference(purse: Meter, left: Any, right: Any) -> Any:
+    """Pays for a difference, and gives what is to be taken away: of sets, all is hashed."""
+    if isinstance(left, (int, float)) and isinstance(right, (int, float)):
+        return right
+    taken = list(right) if isinstance(right, Iterator) else right
+    for value in (left, taken):
+        purse.spend(_PIECE * purse.size(value))
+    return taken
+
+
 def pay_concatenation(purse: Meter, parts: tuple[Any, ...]) -> None:
     """Pays for the text that texts and other values make together."""
     total = 0
@@ -372,7 +383,7 @@ def pay_call(purse: Meter, function: Any, args: list[Any], kwargs: dict[str, Any
     purse.spend(STEP + 16 * len(args) + 128 * len(kwargs))
     owner = getattr(function, "__self__", None)
     name = getattr(function, "__name__", "")
-    if isinstance(owner, (str, bytes)) or owner in (str, bytes):
+    if isinstance(owner, (str, bytes)) or owner in (str, bytes, Markup):
         _made_lists(args)
         _pay_text_method(purse, owner, name, args, kwargs)
     elif isinstance(owner, _CONTAINERS) or owner in (dict, int, float):
@@ -395,6 +406,8 @@ _CONTAINERS: tuple[type, ...] = (
     list,
     tuple,
     dict,
+    set,
+    frozenset,
     range,
     int,
     float,
@@ -411,6 +424,10 @@ def _made_lists(args: list[Any]) -> None:
 def _growth_of_replacing(text: Any, old: Any, new: Any) -> int:
     count = text.count(old) if old else len(text) + 1
     return int(4 * count * len(new))
+
+
+def _names(values: tuple[Any, ...]) -> list[str]:
+    return [value.lower() for value in values if isinstance(value, str)]
 
 
 def _pay_text_method(purse: Meter, owner: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
@@ -438,6 +455,14 @@ def _pay_text_method(purse: Meter, owner: Any, name: str, args: list[Any], kwarg
         purse.spend(length * len(texts[0]) // 16 + (_PIECE * owner.count(texts[0]) if texts[0] else 0))
     elif name == "rsplit":
         purse.spend(_PIECE * length // 2)
+    elif name in ("encode", "decode") and any("idna" in text or "punycode" in text for text in _names(given)):
+        # These take the square of the length.
+        purse.spend(length * length // 4)
+    elif name == "striptags" and isinstance(owner, str):
+        _pay_striptags(purse, owner)
+    elif name == "escape":
+        for value in given:
+            purse.show(value)
     elif name == "translate" and given:
         table = list(given[0].values()) if isinstance(given[0], dict) else given[0]
         made = table if isinstance(table, (list, tuple)) else ()

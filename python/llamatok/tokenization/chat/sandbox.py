@@ -24,6 +24,7 @@ from llamatok.tokenization.chat.prices import (
     pay_call,
     pay_comparison,
     pay_concatenation,
+    pay_difference,
     pay_formatting,
     pay_product,
     pay_sum,
@@ -86,6 +87,8 @@ class Environment(ImmutableSandboxedEnvironment):
         purse.spend(STEP)
         if operator == "+":
             pay_sum(purse, left, right)
+        elif operator == "-":
+            right = pay_difference(purse, left, right)
         elif operator == "*":
             pay_product(purse, left, right)
         elif operator == "**":
