@@ -351,6 +351,8 @@ AS_IN_JINJA = [
     "{{ 'user' in messages|map(attribute='role') }}{{ 'x' not in messages|map(attribute='role') }}",
     "{% set i = [1, 2, 3, 4]|select %}{{ 2 in i }}{{ i|list }}{{ i|list }}",
     "{{ {'a': 1, 'b': 2}.keys() - ['a'] }}{{ 3 - 1.5 }}{{ ('a'|safe).escape('<') }}{{ 'ä'.encode('idna') }}",
+    "{% set i = [1]|map('string') %}{{ {}.get(i) }}{{ [i].index(i) }}",
+    "{{ {'a': 1}.keys().isdisjoint('b'|list|reverse) }}",
     "{{ 'b' is in(['a', 'b']|map('lower')) }}{{ [1, 2, 3]|select('odd')|list }}{{ 4 is divisibleby 2 }}",
     "{{ dict([['a', 1]]|reverse) }}{{ dict({'a': 1}, b=2) }}{{ namespace([('a', 1)]|list).a }}",
     "{{ {'a': 1}|items|list }}{{ {'b': 1, 'a': 2}|dictsort }}{{ {'b': 1}|xmlattr }}",

@@ -384,10 +384,12 @@ def pay_call(purse: Meter, function: Any, args: list[Any], kwargs: dict[str, Any
     owner = getattr(function, "__self__", None)
     name = getattr(function, "__name__", "")
     if isinstance(owner, (str, bytes)) or owner in (str, bytes, Markup):
-        _made_lists(args)
+        if name == "join":
+            _made_lists(args)
         _pay_text_method(purse, owner, name, args, kwargs)
     elif isinstance(owner, _CONTAINERS) or owner in (dict, int, float):
-        _made_lists(args)
+        if name in _GOING_THROUGH:
+            _made_lists(args)
         for value in (owner if name in ("index", "count") else None, *args, *kwargs.values()):
             purse.read(value)
         if name == "to_bytes" and args and isinstance(args[0], int) and args[0] > MAX_WIDTH:
@@ -402,6 +404,11 @@ def pay_call(purse: Meter, function: Any, args: list[Any], kwargs: dict[str, Any
             purse.read(value)
 
 
+#: Methods of dictionaries, sets and their views that go through an argument.
+_GOING_THROUGH = frozenset(
+    {"fromkeys", "isdisjoint", "union", "intersection", "difference", "symmetric_difference", "issubset",
+     "issuperset"}
+)  # fmt: skip
 _CONTAINERS: tuple[type, ...] = (
     list,
     tuple,
