@@ -129,7 +129,7 @@ BOMBS = {
     "words": "{{ ('x' * 3000000)|wordwrap(1) }}",
     "links": "{{ (')' * 1000000 ~ 'x)')|urlize }}",
     "tags": "{{ ('<b>' * 300000)|striptags }}",
-    "long numbers": "{% set l = [2 ** 4000] * 90000 %}"
+    "long numbers": "{% set l = [2 ** 2000] * 90000 %}"
     "{% for i in range(100) %}{% set x = l|string %}{% endfor %}",
     "differences of sets": _DAG.replace("['x']", "('x',)").replace("[a, a]", "(a, a)")
     + "{{ {}.keys() - [a] }}",

@@ -109,7 +109,7 @@ def _attributes(jinjas: Any, items: Any, names: Any, default: Any) -> list[Any]:
 
 def _handed_on(purse: Meter, items: Iterator[Any], lists: bool) -> Iterator[Any]:
     for item in items:
-        purse.spend(_PIECE + (8 * len(item) if lists else 0))
+        purse.spend(_PIECE + (_PIECE + 8 * len(item) if lists else 0))
         yield item
 
 
