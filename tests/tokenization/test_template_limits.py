@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 jinja2 = pytest.importorskip("jinja2")
+sandbox = pytest.importorskip("jinja2.sandbox")
 
 from llamatok.tokenization.chat import limits  # noqa: E402
 from llamatok.tokenization.chat.template import render  # noqa: E402
@@ -87,6 +89,65 @@ BOMBS = {
     "{% set n.a = [n.a, 1, 2, 3] %}{% endfor %}{% endfor %}",
     "cycles of calls": "{% macro f(g) %}{{ g(g) }}{{ g(g) }}{% endmacro %}{{ f(f) }}",
     "recursive loop": "{% for x in [[1]] recursive %}{{ loop([x, x]) }}{% endfor %}",
+    "joining an iterator": "{{ range(99999)|map('string')|join('x' * 100000) }}",
+    "joining an iterator by a method": "{{ ('x' * 100000).join(range(99999)|map('string')) }}",
+    "joining by a list": "{{ range(99999)|join(['x' * 100000]) }}",
+    "joining by name": "{{ range(99999)|join(d='x' * 100000, attribute='real') }}",
+    "joining the default of a map": "{{ range(99999)|map(attribute='a', default='x' * 100000)|join }}",
+    "joining what a loop shows": _DAG
+    + "{% for x in [a, 0] %}{{ [loop]|join(attribute='previtem') if loop.last }}{% endfor %}",
+    "sum of an iterator": "{% set l = range(99999)|list %}"
+    "{{ range(99999)|map(attribute='a', default=l)|sum(start=[])|length }}",
+    "sorting an iterator": "{{ range(99999)|map(attribute='a', default='x' * 100000)|sort|length }}",
+    "unique of an iterator": "{{ range(99999)|map(attribute='a', default='X' * 99999)|unique|list|length }}",
+    "replace by name": "{{ ('x' * 100000)|replace(new='y' * 100000, old='x') }}",
+    "replace a number": "{{ ('1' * 100000)|replace(1, 'y' * 100000) }}",
+    "replace in safe text": "{{ (('x' * 100000)|safe).replace('x', 'y' * 100000) }}",
+    "rfind in safe text": "{{ (('a' * 2000000)|safe).rfind('b' ~ 'a' * 1000000) }}",
+    "format of a list": "{{ ['%(a)s' * 100000]|format(a='x' * 100000) }}",
+    "format with a key of signs": "{{ '%(%)99999999d' % {'%': 1} }}",
+    "format by a test": "{{ '%1000000000d' is even }}",
+    "translate by a list": "{{ ('\x00' * 100000).translate(['x' * 100000]) }}",
+    "namespaces": "{% set d = dict(range(99998)|batch(2)) %}{% set n = namespace(l=[]) %}"
+    "{% for i in range(5000) %}{% set n.l = [n.l, namespace(d)] %}{% endfor %}",
+    "cyclers": "{% set l = range(99999)|list %}{% set n = namespace(l=[]) %}"
+    "{% for i in range(5000) %}{% set n.l = [n.l, cycler(*l)] %}{% endfor %}",
+    "arguments": "{% macro f() %}{% set n.l = [n.l, varargs] %}{% endmacro %}{% set l = range(99999)|list %}"
+    "{% set n = namespace(l=[]) %}{% for i in range(9999) %}{{ f(*l) }}{% endfor %}",
+    "lists of one": "{% set n = namespace(l=[]) %}{% for i in range(9999) %}"
+    "{% set n.l = [n.l, range(90000)|batch(1)|list] %}{% endfor %}",
+    "lists of characters": "{% set n = namespace(l=[]) %}{% for i in range(9999) %}"
+    "{% set n.l = [n.l, ('\u4e00' * 10000)|list] %}{% endfor %}",
+    "shown by a loop": _DAG + "{% for x in [a, 0] %}{{ '{0.previtem!r}'.format(loop) }}{% endfor %}",
+    "shown by an error": _DAG + "{{ {}[a].b }}",
+    "shown by an exception": _DAG + "{{ raise_exception(a) }}",
+    "shown by a test": _DAG + "{{ a is upper }}",
+    "hashed by a test": _DAG.replace("['x']", "('x',)").replace("[a, a]", "(a, a)") + "{{ a is filter }}",
+    "hashed by an iterator": _DAG.replace("['x']", "('x',)").replace("[a, a]", "(a, a)")
+    + "{{ dict([[a, 1]]|reverse) }}",
+    "dates": "{{ strftime_now('%1000d' * 1000000)|length }}",
+    "words": "{{ ('x' * 3000000)|wordwrap(1) }}",
+    "links": "{{ (')' * 1000000 ~ 'x)')|urlize }}",
+    "tags": "{{ ('<b>' * 300000)|striptags }}",
+    "long numbers": "{% set l = [2 ** 2000] * 90000 %}"
+    "{% for i in range(100) %}{% set x = l|string %}{% endfor %}",
+    "differences of sets": _DAG.replace("['x']", "('x',)").replace("[a, a]", "(a, a)")
+    + "{{ {}.keys() - [a] }}",
+    "differences by an iterator": _DAG.replace("['x']", "('x',)").replace("[a, a]", "(a, a)")
+    + "{{ {'b': 1}.keys() - ([a]|reverse) }}",
+    "groups": "{{ range(99999)|groupby('a', default='X' * 100000)|length }}",
+    "escapes": _DAG + "{{ ('a'|safe).escape(a) }}",
+    "tags by a method": "{{ (('<b>' * 300000)|safe).striptags() }}",
+    "punycode": "{{ (('\u4e00a\u4e01' * 300000)).encode('punycode')|length }}",
+    "round of a text": "{{ 'x'|round(9, 'floor') }}",
+}
+#: Those that may end by Python's own limit on depth.
+DEEP = {
+    "macros without end",
+    "blocks within themselves",
+    "within itself",
+    "cycles of calls",
+    "recursive loop",
 }
 
 
@@ -96,7 +157,7 @@ resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 import jinja2
 from llamatok.tokenization.chat import limits
 from llamatok.tokenization.chat.template import render
-limits.ALLOWANCE >>= 3  # to be sooner done
+limits.ALLOWANCE /= 32  # to be sooner done
 bombs, messages = json.load(sys.stdin)
 for name, template in bombs.items():
     try:
@@ -128,6 +189,15 @@ def test_bombs_are_refused(name: str, outcomes: dict[str, list[Any]]) -> None:
     kind, message = outcomes[name]
     assert kind == "SecurityError", message
     assert "chat template" in message
+    # The limit of the process is no limit of ours.
+    assert name in DEEP or "asks for too much" not in message
+
+
+def test_formats_are_searched_in_proportion() -> None:
+    """A text full of what looks like the beginning of a field."""
+    for text in ("'{' ~ ':' * 3000000", "'%(' * 1000000", "'%(' ~ '(' * 3000000", "'%' ~ '-' * 3000000"):
+        with pytest.raises((TypeError, ValueError)):
+            render("{% set a = " + text + " %}{{ a % 1 }}", {})
 
 
 @pytest.mark.parametrize(
@@ -149,7 +219,7 @@ def test_templates_that_do_not_compile(template: str) -> None:
 
 def test_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A template that has time left neither for a round of a loop nor for an operator."""
-    monkeypatch.setattr(limits, "MAX_SECONDS", 0.0)
+    monkeypatch.setattr(limits, "MAX_SECONDS", -1.0)
     with pytest.raises(jinja2.exceptions.SecurityError, match="seconds"):
         render("{% for a in range(9) %}{% endfor %}", {})
 
@@ -187,6 +257,146 @@ def test_long_chats_pass() -> None:
     assert text == ("<|user|>" + "x" * 500 + "\n") * 10_000
     text, _ = render(template, {"messages": [{"role": "user", "content": "x " * 10_000_000}]})
     assert len(text) == len("<|user|>\n") + 20_000_000 - 1
+
+
+TOOL_CHAT = """
+{%- for m in messages %}
+    {%- if m.role == 'assistant' and 'tool_calls' in m %}
+        {%- set ahead = namespace(final=false) %}
+        {%- for later in messages[loop.index:] %}
+            {%- if later.role == 'assistant' and 'tool_calls' not in later %}
+                {%- set ahead.final = true %}
+            {%- endif %}
+        {%- endfor %}
+        {{- '<call>' ~ m.tool_calls[0].function|tojson ~ ahead.final }}
+    {%- elif m.role == 'tool' %}
+        {{- '<result>' ~ m.content }}
+    {%- endif %}
+{%- endfor %}"""
+
+
+def test_long_tool_chats_pass() -> None:
+    """Each call looks at all later messages: 1,500 of them are half a million rounds."""
+    call = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"x": "y" * 250}}}]}
+    messages = [call, {"role": "tool", "content": "z" * 300}] * 750
+    text, _ = render(TOOL_CHAT, {"messages": messages})
+    function = json.dumps({"name": "f", "arguments": {"x": "y" * 250}})
+    assert text == f"<call>{function}False<result>{'z' * 300}" * 750
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{% for m in messages %}"
+            "{% if m == (messages|last) %}{{ loop.index }}{% endif %}{% endfor %}", "400"),
+        (
+            "{% for m in messages %}"
+            "{{ (messages|selectattr('role', 'equalto', 'user')|list)|length }}{% endfor %}",
+            "200" * 400,
+        ),
+        ("{% for m in messages %}"
+            "{{ (messages|map(attribute='role')|list|reverse|first)[0] }}{% endfor %}", "a" * 400),
+        (
+            "{% set n = namespace(t='') %}{% for m in messages %}{% set n.t = n.t ~ m.content %}{% endfor %}"
+            "{{ n.t|length }}",
+            "4001490",
+        ),
+        (
+            "{% set n = namespace(l=[]) %}{% for m in messages %}{% set n.l = n.l + [m] %}{% endfor %}"
+            "{{ n.l|length }}",
+            "400",
+        ),
+    ],
+)  # fmt: skip
+def test_chats_looked_at_in_each_round_pass(template: str, expected: str) -> None:
+    """Messages of ten thousand letters, of which a round looks at all, but not at their texts."""
+    roles = ["user", "assistant"]
+    messages = [{"role": roles[i % 2], "content": f"{i} " + "x" * 10_000} for i in range(400)]
+    assert render(template, {"messages": messages})[0] == expected
+
+
+def test_who_trusts_a_template_raises_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what was allowed, and the setting that allows more."""
+    template = "{% for a in range(999) %}{% for b in range(99) %}{% endfor %}{% endfor %}done"
+    monkeypatch.setattr(limits, "ALLOWANCE", 1 << 20)
+    with pytest.raises(jinja2.exceptions.SecurityError, match=r"of 1 MiB .*limits\.ALLOWANCE"):
+        render(template, {})
+    monkeypatch.setattr(limits, "ALLOWANCE", math.inf)
+    assert render(template, {})[0] == "done"
+
+
+def test_time_is_that_of_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting counts for nothing: other threads may have the processor."""
+    monkeypatch.setattr(limits, "MAX_SECONDS", 0.1)
+    monkeypatch.setattr(limits.time, "monotonic", lambda: float("inf"))
+    assert render("{% for a in range(999) %}{% endfor %}done", {})[0] == "done"
+
+
+AS_IN_JINJA = [
+    "{{ messages[0].content|truncate(8000) }}{{ 'a b c d e f'|truncate(6, true, '') }}",
+    "{{ 123456|center(10) }}|{{ 'x'|center(5000)|length }}|{{ 'x'.rjust(5000)|length }}",
+    "{{ range(12000)|batch(10000)|list|length }}",
+    "{{ range(7)|batch(3, 'x')|list }}{{ range(7)|slice(3)|list }}",
+    "{{ [[1], [2]]|sum(start=[]) }}{{ [namespace(x=1), namespace(x=2)]|sum(attribute='x') }}",
+    "{{ ('<b>{}{a}'|safe).format('<', a='>') }}{{ ('{a}'|safe).format_map({'a': '&'}) }}",
+    "{{ ('<b>{}'|safe).format('<')|forceescape }}{{ ('<i>'|safe) ~ '<' }}{{ ('<i>'|safe) + '<' }}",
+    "{% autoescape true %}{{ 'a<' ~ ('<b>'|safe) ~ messages[0].content }}{{ '<' }}{% endautoescape %}",
+    "{{ '{\"id\": 123456, \"name\": \"%s\", \"at\": %5.2f}' % ('x', 2) }}",
+    "{{ '%*d|%-*s|%%|%(123456)s' % (5, 3, 4, 'x') if false else '%*d|%-*s|%%' % (5, 3, 4, 'x') }}",
+    "{{ '%(123456)s %(a(b))s' % {'123456': 'x', 'a(b)': 'y'} }}{{ '%s-%s'|format('a', 1) }}",
+    "{{ messages|map(attribute='role')|join(', ') }}{{ messages|join('/', attribute='role') }}",
+    "{{ messages|map('length')|sum }}{{ ['b', 'A']|sort }}{{ ['b', 'A', 'a']|unique|list }}",
+    "{{ messages|sort(attribute='content,role')|map(attribute='content')|list }}{{ [3, 1]|min }}",
+    "{% for k, items in messages|groupby('role') %}{{ k }}{{ items|length }}{% endfor %}",
+    "{{ 'user' in messages|map(attribute='role') }}{{ 'x' not in messages|map(attribute='role') }}",
+    "{% set i = [1, 2, 3, 4]|select %}{{ 2 in i }}{{ i|list }}{{ i|list }}",
+    "{{ {'a': 1, 'b': 2}.keys() - ['a'] }}{{ 3 - 1.5 }}{{ ('a'|safe).escape('<') }}{{ 'ä'.encode('idna') }}",
+    "{% set i = [1]|map('string') %}{{ {}.get(i) }}{{ [i].index(i) }}",
+    "{{ {'a': 1}.keys().isdisjoint('b'|list|reverse) }}",
+    "{{ 'b' is in(['a', 'b']|map('lower')) }}{{ [1, 2, 3]|select('odd')|list }}{{ 4 is divisibleby 2 }}",
+    "{{ dict([['a', 1]]|reverse) }}{{ dict({'a': 1}, b=2) }}{{ namespace([('a', 1)]|list).a }}",
+    "{{ {'a': 1}|items|list }}{{ {'b': 1, 'a': 2}|dictsort }}{{ {'b': 1}|xmlattr }}",
+    "{{ 'abc'|reverse }}{{ 'abc'|list }}{{ [1, 2]|reverse|list }}{{ 'abc'|last }}{{ 'abc'|first }}",
+    "{{ 'a,b'.split(',') }}{{ ', '.join(['a', 'b']|map('upper')) }}{{ 'abc'.translate({97: 'x'}) }}",
+    "{{ messages|first|attr('role') }}",
+    "{{ messages|selectattr('role', 'equalto', 'user')|map(attribute='content')|first }}",
+    "{{ 'a b c'|wordwrap(1) }}{{ 'see http://a.b/c'|urlize }}{{ '<p>a</p>'|striptags }}{{ 'a b'|urlencode }}",
+    "{{ 'x\ny\n'|indent(4, true) }}{{ 'x\ny'|indent('> ') }}",
+    "{{ 'a1'|replace(1, 2) }}{{ 'aaa'|replace('a', 'b', 2) }}",
+    "{{ [1, 2]|join(3) }}{{ 12.5|round }}{{ 1250|round(-2) }}{{ '7'|int + '2.5'|float }}{{ -3|abs }}",
+    "{{ 2 ** 100 }}{{ [1] * 3 }}{{ (1, 2) + (3,) }}{{ 'a' + 'b' }}{{ 7 % 4 }}{{ missing ~ 'x' }}",
+    "{% for m in messages %}{{ '{0.index}{0.previtem!r}'.format(loop) }}{{ loop.cycle(1, 2) }}{% endfor %}",
+    "{% macro f(a) %}{{ a }}{{ varargs }}{{ kwargs }}{% endmacro %}{{ f(1, 2, b=3) }}{{ f(*[1, 2, 3]) }}",
+    "{% set l = messages|default([])|length %}{{ l }}{{ none|default('x', true) }}{{ {(1, 2): 3}[(1, 2)] }}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("template", AS_IN_JINJA)
+def test_templates_render_as_in_jinja(template: str) -> None:
+    """The text is that of Jinja's own sandbox."""
+    plain = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    expected = plain.from_string(template).render(messages=MESSAGES)
+    assert render(template, {"messages": MESSAGES})[0] == expected
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 5|join }}", "{{ 5|sum }}", "{{ 5|sort }}", "{{ 5|map('upper')|list }}", "{{ 'a'|replace('b') }}",
+        "{{ 'a'|nothing }}", "{{ [1, 'a']|sort }}", "{{ ['a', 'b']|sum }}", "{{ '%d' % 'x' }}",
+        "{{ '%(a' % 1 }}",
+        "{{ '{}'.format() }}", "{{ '{a}'.format_map() }}", "{{ none + 'x' }}", "{{ missing.a.b }}",
+        "{{ 'a'.join([1]) }}", "{{ messages|map(attribute='role')|length }}",
+        "{{ 'x'|truncate(1, end='abc') }}",
+    ],
+)  # fmt: skip
+def test_errors_are_those_of_jinja(template: str) -> None:
+    """Of the same type."""
+    plain = sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    with pytest.raises(Exception) as expected:  # noqa: PT011 - whatever it is
+        plain.from_string(template).render(messages=MESSAGES)
+    with pytest.raises(expected.type):
+        render(template, {"messages": MESSAGES})
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 A template comes with a model and is not to be trusted: it runs in `ImmutableSandboxedEnvironment`, loads
 nothing, sees plain data only (strings, numbers, lists, dictionaries), and few functions besides. What it may
-cost is limited, too: see `limits`.
+cost is limited, too: see `limits`, and for how that is counted `sandbox` and `prices`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def _environment() -> Any:
             "pip install -U jinja2"
         )
 
-    from llamatok.tokenization.chat.limits import Environment
+    from llamatok.tokenization.chat.limits import MAX_WIDTH, meter
+    from llamatok.tokenization.chat.sandbox import Environment
 
     class Generation(Extension):
         """`{% generation %}...{% endgeneration %}`: the body, with marks around it if they are asked for."""
@@ -136,10 +137,15 @@ def _environment() -> Any:
         if isinstance(name, str) and name.startswith("_"):
             raise jinja2.exceptions.SecurityError(f"a namespace of a chat template cannot hold {name!r}")
 
-    def raise_exception(message: str) -> None:
-        raise jinja2.exceptions.TemplateError(message)
+    def raise_exception(message: Any) -> None:
+        # Its text is made while it can be paid for.
+        raise jinja2.exceptions.TemplateError(None if message is None else meter().text(message))
 
     def strftime_now(format: str) -> str:
+        if len(format) > MAX_WIDTH:
+            raise jinja2.exceptions.SecurityError(
+                f"`strftime_now` of the chat template is given more than {MAX_WIDTH} characters"
+            )
         return datetime.now().strftime(format)
 
     def llamatok_dict(*args: Any, **kwargs: Any) -> dict[Any, Any]:
