@@ -264,3 +264,15 @@ def test_quantized_rows_are_off_by_half_a_step_at_most():
     step = keys.abs().amax(dim=-1, keepdim=True) / 127
     assert ((got[0] - keys).abs() <= 0.5001 * step).all()
     assert not got[1].any()
+
+
+@pytest.mark.parametrize("held", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("computed", [torch.float32, torch.bfloat16])
+def test_static_buffers_of_another_dtype_than_the_model(model, held, computed):
+    ids = some_ids(2, 12)
+    cache = StaticCache(model.config, 16, max_batch_size=2, dtype=held)
+    with torch.no_grad():
+        expected = model(ids).logits
+    found = run(model.to(computed), ids, cache, (5, 1, 1, 5))
+    assert found.dtype == computed
+    assert_close(found.float(), expected, 1e-5 if held == computed == torch.float32 else 0.05)

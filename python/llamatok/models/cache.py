@@ -359,7 +359,9 @@ class StaticCache(Cache):
         held_keys, held_values = self.key_cache[layer_idx], self.value_cache[layer_idx]
         held_keys.index_copy_(2, self.writes, keys.to(held_keys.dtype))
         held_values.index_copy_(2, self.writes, values.to(held_values.dtype))
-        return held_keys[:, :, : self._filled], held_values[:, :, : self._filled]
+        # Buffers of another dtype than the model's hold what is rounded to it; attention wants one for all.
+        all_keys, all_values = held_keys[:, :, : self._filled], held_values[:, :, : self._filled]
+        return all_keys.to(keys.dtype), all_values.to(values.dtype)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Number of tokens seen so far; on an accelerator this waits for it."""
