@@ -4,6 +4,8 @@
 //! which text may grow beyond any use is refused when it is loaded, so that memory stays within a bound that
 //! is known: [`MAX_GROWTH`] times the text.
 
+use std::collections::HashMap;
+
 use super::{Decoder, Normalizer, Pattern, PostProcessor, PreTokenizer, Template, TemplatePiece};
 use crate::{Error, Result};
 
@@ -109,11 +111,11 @@ fn collect_templates<'a>(post_processor: &'a PostProcessor, templates: &mut Vec<
 
 /// How many tokens `pieces` add.
 fn tokens_of(template: &Template, pieces: &[TemplatePiece]) -> usize {
+    // Of two of one name the first counts, and is collected last.
+    let lens: HashMap<&str, usize> =
+        template.special_tokens.iter().rev().map(|token| (token.id.as_str(), token.ids.len())).collect();
     let count = |piece: &TemplatePiece| match piece {
-        TemplatePiece::SpecialToken { id, .. } => {
-            let token = template.special_tokens.iter().find(|token| token.id == *id);
-            token.map_or(0, |token| token.ids.len())
-        }
+        TemplatePiece::SpecialToken { id, .. } => lens.get(id.as_str()).copied().unwrap_or(0),
         TemplatePiece::Sequence { .. } => 0,
     };
     pieces.iter().map(count).fold(0, usize::saturating_add)
