@@ -284,7 +284,7 @@ impl DecoderLayer<'_> {
             for row in 0..rows {
                 // SAFETY: see above.
                 let middle = unsafe { middle.part(row, outputs.start, outputs.len()) };
-                middle.iter_mut().zip(&x[row * hidden..][outputs.clone()]).for_each(|(sum, x)| *sum += x);
+                math::add(middle, &x[row * hidden..][outputs.clone()]);
             }
         };
         // Row `row` of `normed`.
@@ -326,7 +326,7 @@ impl DecoderLayer<'_> {
                         middle.read(row, outputs.start, outputs.len()),
                     )
                 };
-                out.iter_mut().zip(middle).for_each(|(sum, middle)| *sum += *middle);
+                math::add(out, middle);
             }
         };
         threads.run(&[

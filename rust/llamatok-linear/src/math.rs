@@ -32,6 +32,12 @@ fn total(mut sums: [f32; LANES]) -> f32 {
     sums[0]
 }
 
+/// `out += x`.
+#[inline(always)]
+pub fn add(out: &mut [f32], x: &[f32]) {
+    out.iter_mut().zip(x).for_each(|(out, x)| *out += x);
+}
+
 /// `out += factor * x`.
 #[inline(always)]
 pub fn add_scaled(out: &mut [f32], factor: f32, x: &[f32]) {

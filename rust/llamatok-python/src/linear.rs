@@ -142,22 +142,23 @@ struct Layer<'py> {
     /// Outputs and inputs.
     shape: [usize; 2],
     weight: Held<'py>,
-    bias: Option<Read<PyReadonlyArray1<'py, f32>>>,
+    bias: Option<Lent<PyReadonlyArray1<'py, f32>>>,
 }
 
 enum Held<'py> {
-    Full(Read<PyReadonlyArray2<'py, f32>>),
-    Half(Read<PyReadonlyArray2<'py, f16>>),
+    Full(Lent<PyReadonlyArray2<'py, f32>>),
+    Half(Lent<PyReadonlyArray2<'py, f16>>),
 }
 
 impl<'py> Layer<'py> {
     fn new(given: PyLinear<'py>, name: &'static str, bias_name: &'static str) -> PyResult<Self> {
+        let sizes = |shape: &[usize]| [shape[0], shape[1]];
         let (shape, weight) = match &given.0 {
-            PyWeight::Full(weight) => (weight.shape().to_vec(), Held::Full(read(weight, name)?)),
-            PyWeight::Half(weight) => (weight.shape().to_vec(), Held::Half(read(weight, name)?)),
+            PyWeight::Full(weight) => (sizes(weight.shape()), Held::Full(read(weight, name)?)),
+            PyWeight::Half(weight) => (sizes(weight.shape()), Held::Half(read(weight, name)?)),
         };
         let bias = given.1.as_ref().map(|bias| read(bias, bias_name)).transpose()?;
-        Ok(Self { name, shape: [shape[0], shape[1]], weight, bias })
+        Ok(Self { name, shape, weight, bias })
     }
 
     fn linear(&self) -> PyResult<Linear<'_>> {
@@ -170,7 +171,7 @@ impl<'py> Layer<'py> {
 }
 
 /// An array that is lent to the core, and its name in messages.
-struct Read<A> {
+struct Lent<A> {
     name: &'static str,
     array: A,
 }
@@ -178,34 +179,34 @@ struct Read<A> {
 fn read<'py, T: Element, D: Dimension>(
     array: &Bound<'py, PyArray<T, D>>,
     name: &'static str,
-) -> PyResult<Read<PyReadonlyArray<'py, T, D>>> {
+) -> PyResult<Lent<PyReadonlyArray<'py, T, D>>> {
     let array = array.try_readonly().map_err(|error| in_use(name, &error))?;
-    Ok(Read { name, array })
+    Ok(Lent { name, array })
 }
 
 fn write<'py, T: Element, D: Dimension>(
     array: &Bound<'py, PyArray<T, D>>,
     name: &'static str,
-) -> PyResult<Read<PyReadwriteArray<'py, T, D>>> {
+) -> PyResult<Lent<PyReadwriteArray<'py, T, D>>> {
     let array = array.try_readwrite().map_err(|error| in_use(name, &error))?;
-    Ok(Read { name, array })
+    Ok(Lent { name, array })
 }
 
-fn slice<'a, T: Element, D: Dimension>(read: &'a Read<PyReadonlyArray<'_, T, D>>) -> PyResult<&'a [T]> {
+fn slice<'a, T: Element, D: Dimension>(lent: &'a Lent<PyReadonlyArray<'_, T, D>>) -> PyResult<&'a [T]> {
     // In Fortran's order an array is contiguous, too, but its rows are not.
-    if !read.array.is_c_contiguous() {
-        return Err(not_contiguous(read.name));
+    if !lent.array.is_c_contiguous() {
+        return Err(not_contiguous(lent.name));
     }
-    read.array.as_slice().map_err(|_| not_contiguous(read.name))
+    lent.array.as_slice().map_err(|_| not_contiguous(lent.name))
 }
 
 fn slice_mut<'a, T: Element, D: Dimension>(
-    written: &'a mut Read<PyReadwriteArray<'_, T, D>>,
+    lent: &'a mut Lent<PyReadwriteArray<'_, T, D>>,
 ) -> PyResult<&'a mut [T]> {
-    if !written.array.is_c_contiguous() {
-        return Err(not_contiguous(written.name));
+    if !lent.array.is_c_contiguous() {
+        return Err(not_contiguous(lent.name));
     }
-    written.array.as_slice_mut().map_err(|_| not_contiguous(written.name))
+    lent.array.as_slice_mut().map_err(|_| not_contiguous(lent.name))
 }
 
 fn not_contiguous(name: &str) -> PyErr {
