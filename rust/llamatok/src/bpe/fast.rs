@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::cache::{Cache, Cells, Handle, LongKey, ShortKey, Tables, LONG, SHORT};
+use super::cache::{Cache, Cells, Handle, LongKey, ShortKey, Tables, LONG, MAX_CACHED_IDS, SHORT};
 use super::classes::ByteClasses;
 use super::merges::ranks;
 use super::runs::{run_len, Runs};
@@ -308,27 +308,24 @@ impl FastMerger {
             for index in 0..units {
                 let (start, end) = (rest[index] as usize, rest[index + 1] as usize);
                 let place = out.len();
-                // The space of a unit after a run may make the run longer.
-                let is_done = |lone_space: bool| !(lone_space && follows_space(text, start));
+                let mut lone_space = None;
                 if end - start <= SHORT {
                     if let Some(hit) = short.get(buckets[index], &keys[index]) {
                         hit.emit::<WIDE>(out);
-                        if is_done(hit.lone_space()) {
-                            continue;
-                        }
+                        lone_space = Some(hit.lone_space());
                     }
                 } else if end - start <= LONG {
                     let key = LongKey::new(text, start, end - start);
                     if let Some(hit) = long.get(buckets[index], &key) {
                         hit.emit::<WIDE>(out);
-                        if is_done(hit.lone_space()) {
-                            continue;
-                        }
+                        lone_space = Some(hit.lone_space());
                     }
                 }
-                // Not known; or known, but rare enough to be done with the others.
-                out.truncate(place);
-                self.put_off::<WIDE>(tables, text, start, end, pending, out);
+                match lone_space {
+                    Some(false) => {}
+                    Some(true) => self.join_run(text, start, place, out),
+                    None => self.put_off::<WIDE>(tables, text, start, end, pending, out),
+                }
             }
             rest = &rest[units..];
             if pending.words.len() >= ENOUGH_PENDING {
@@ -336,6 +333,21 @@ impl FastMerger {
             }
         }
         self.settle::<WIDE>(tables, text, words, pending, out);
+    }
+
+    /// Gives the space of a unit, whose ids begin at `place` with the piece `▁`, to the run before it, if
+    /// there is one. Its ids are the last ones before `place`, since runs are never put off, but for a
+    /// single space after another one, which nothing comes after that begins with a space.
+    #[inline]
+    fn join_run(&self, text: &[u8], start: usize, place: usize, out: &mut Vec<TokenId>) {
+        if let Some(runs) = self.runs.as_ref().filter(|_| follows_space(text, start)) {
+            let mut ids = [0; MAX_CACHED_IDS];
+            let rest = out.len() - place - 1;
+            ids[..rest].copy_from_slice(&out[place + 1..]);
+            out.truncate(place);
+            lengthen_run(runs, text, start, out);
+            out.extend_from_slice(&ids[..rest]);
+        }
     }
 
     /// Puts off a unit; or appends the ids of a run of spaces.
@@ -389,10 +401,7 @@ impl FastMerger {
             // Where runs and words are not parted, no unit begins with a space after another one.
             let run_before = self.runs.as_ref().filter(|_| lone_space && follows_space(text, start));
             if let Some(runs) = run_before {
-                // The space belongs to the run, whose ids are the last ones.
-                let run = text[..start].iter().rev().take_while(|&&byte| byte == SPACE).count();
-                out.truncate(out.len() - runs.count(run));
-                runs.encode(run + 1, out);
+                lengthen_run(runs, text, start, out);
                 out.extend_from_slice(&ids[1..]);
             } else {
                 out.extend_from_slice(ids);
@@ -441,6 +450,13 @@ fn check_runs(vocabulary: &Vocabulary, ranks: &[u32]) -> Result<(), Reason> {
         return Err("a run of ▁ has a higher score than some other piece");
     }
     Ok(())
+}
+
+/// Makes the run of spaces before `start`, whose ids are the last ones, longer by one space.
+fn lengthen_run(runs: &Runs, text: &[u8], start: usize, out: &mut Vec<TokenId>) {
+    let run = text[..start].iter().rev().take_while(|&&byte| byte == SPACE).count();
+    out.truncate(out.len() - runs.count(run));
+    runs.encode(run + 1, out);
 }
 
 /// Whether the unit that begins at `start` comes after a run of spaces.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, RwLock, TryLockError, TryLockResult, Weak};
 
 pub(crate) use key::{LongKey, ShortKey, LONG, SHORT};
 use table::HUGE_PAGE;
-pub(crate) use table::{Cells, LongTable, ShortTable};
+pub(crate) use table::{Cells, LongTable, ShortTable, MAX_CACHED_IDS};
 
 /// The bound on the caches of a process, for all tokenizers that are not given one of their own.
 pub(crate) const DEFAULT_LIMIT: usize = 64_000_000;

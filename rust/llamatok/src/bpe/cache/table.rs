@@ -44,6 +44,9 @@ pub(crate) type Hit<const N: usize> = Cells<N>;
 const SHORT_WORDS: usize = 2;
 const LONG_WORDS: usize = 3;
 
+/// The most ids that an entry holds: a long one, of 16 bits.
+pub(crate) const MAX_CACHED_IDS: usize = 4 * LONG_WORDS;
+
 impl<const N: usize> Cells<N> {
     /// The bytes for ids: all words, but half of the last one in short entries.
     const BYTES: usize = if N == SHORT_WORDS { 12 } else { 8 * N };

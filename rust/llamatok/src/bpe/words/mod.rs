@@ -196,7 +196,7 @@ impl WordMerger {
             ids,
             basic_plane: vec![NO_SYMBOL; 1 << 16].into(),
             extents: Vec::new(),
-            pairs: PairTable::new(pieces.len()),
+            pairs: PairTable::default(),
             ascii_pairs: Box::default(),
             unknown: match vocabulary.byte_ids() {
                 Some(bytes) => Unknown::Bytes(Box::new(*bytes)),
@@ -214,6 +214,8 @@ impl WordMerger {
                 *symbol = symbols[id as usize];
             }
         }
+        let mut pairs: Map<(Symbol, Symbol), Symbol> =
+            Map::with_capacity_and_hasher(pieces.len(), Default::default());
         let mut falling = Vec::new();
         // In the order of ranks: the table then holds just the merges that may come before this one,
         // so that a stable split is one that is left when the piece's turn comes.
@@ -228,12 +230,13 @@ impl WordMerger {
                     .filter_map(|(left, right)| Some((part(left)?, part(right)?)))
                     .collect(),
             };
+            let product = |left, right| pairs.get(&(left, right)).copied().unwrap_or(NO_SYMBOL);
             for (left, right) in candidates {
                 let pair = (symbols[left as usize], symbols[right as usize]);
                 if pair.0 == NO_SYMBOL || pair.1 == NO_SYMBOL {
                     // A part that ranks higher, or is not reachable.
                     falling.push((left, right));
-                } else if split.is_none() && merger.stable(pair.0, pair.1) {
+                } else if split.is_none() && !pairs.contains_key(&pair) && merger.meet(pair, &product) {
                     split = Some(pair);
                 }
             }
@@ -242,16 +245,16 @@ impl WordMerger {
                 symbols[id as usize] = symbol;
                 merger.ids.push(id);
                 merger.splits.push(pair);
-                if !merger.pairs.insert(pair, symbol) {
-                    return Err("the table of merges cannot be built");
-                }
+                pairs.insert(pair, symbol);
             }
         }
+        merger.pairs = PairTable::new(pairs.into_iter()).ok_or("the table of merges cannot be built")?;
+        let product = |left, right| merger.pairs.get(left, right);
         // A merge of parts that rank no lower than their product is not in the table; make sure that
         // its parts never meet.
         for (left, right) in falling {
             let pair = (symbols[left as usize], symbols[right as usize]);
-            if pair.0 != NO_SYMBOL && pair.1 != NO_SYMBOL && merger.meet(pair.0, pair.1) {
+            if pair.0 != NO_SYMBOL && pair.1 != NO_SYMBOL && merger.meet(pair, product) {
                 return Err("a piece has a higher score than a piece that it is merged from");
             }
         }
@@ -275,13 +278,14 @@ impl WordMerger {
 
     /// Whether BPE leaves the two as they are.
     fn stable(&self, left: Symbol, right: Symbol) -> bool {
-        self.pairs.get(left, right) == NO_SYMBOL && self.meet(left, right)
+        let product = |left, right| self.pairs.get(left, right);
+        product(left, right) == NO_SYMBOL && self.meet((left, right), product)
     }
 
-    /// Whether BPE, on the texts of the two, makes the two: see the module's account of stability.
+    /// Whether BPE, on the texts of the two, makes the two: see the module's account of stability. `product` tells
+    /// what two symbols merge into, or [`NO_SYMBOL`].
     #[inline]
-    fn meet(&self, left: Symbol, right: Symbol) -> bool {
-        let (mut a, mut b) = (left, right);
+    fn meet(&self, (mut a, mut b): (Symbol, Symbol), product: impl Fn(Symbol, Symbol) -> Symbol) -> bool {
         loop {
             // What the product must stay below for the pair to merge across the border.
             let limit;
@@ -298,7 +302,7 @@ impl WordMerger {
                 limit = b + 1;
                 b = self.splits[b as usize].0;
             }
-            if self.pairs.get(a, b) < limit {
+            if product(a, b) < limit {
                 return false;
             }
         }

@@ -2,13 +2,20 @@
 
 use super::{Symbol, MAX_SYMBOLS, NO_SYMBOL, SYMBOL_BITS};
 
-/// Pairs of symbols and their products, by cuckoo hashing: a pair is in one of two slots, so that a
-/// look-up is two loads and no branch. Most look-ups of a merger are of pairs that it has not seen
-/// before, and half of them find nothing; a branch on that would be guessed wrong every other time.
-#[derive(Debug)]
+/// Pairs of symbols and their products, by perfect hashing: each pair has one slot, and no two have the
+/// same. Most look-ups of a merger wait for memory that is not in the nearest caches, so that one load from
+/// a table without gaps counts for more than the arithmetic before it; and there is no branch on
+/// what is found, which would be guessed wrong every other time.
+///
+/// A pair belongs to a *bucket* of a few, and each bucket has a displacement, found by trying, that sends
+/// all its pairs to slots of their own (hash and displace: Pagh 1999; the largest buckets first, as in
+/// Belazzougui, Botelho and Dietzfelbinger 2009).
+#[derive(Debug, Default)]
 pub(super) struct PairTable {
     /// Left, right and product, each of [`SYMBOL_BITS`] bits; or [`EMPTY`].
-    slots: Vec<u64>,
+    slots: Box<[u64]>,
+    displacements: Box<[u16]>,
+    /// What leaves the number of a bucket.
     shift: u32,
     factors: [u64; 2],
 }
@@ -18,89 +25,99 @@ const SYMBOL_MASK: u64 = (1 << SYMBOL_BITS) - 1;
 /// The pair of it is none, since pairs have 42 bits.
 const EMPTY: u64 = u64::MAX;
 
-/// How many entries an insertion moves before the table is made anew.
-const MAX_MOVES: usize = 500;
-/// How often a table is made anew for an entry, twice as large every fourth time.
-const MAX_REBUILDS: u32 = 16;
+/// How many pairs a bucket has on average, at most.
+const BUCKET_PAIRS: usize = 5;
+/// How often other factors are tried, every fourth time with more slots.
+const MAX_ATTEMPTS: u32 = 32;
 
 const FACTORS: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xD6E8_FEB8_6659_FD93];
 
 impl PairTable {
-    /// An empty table for at most `capacity` pairs.
-    pub(super) fn new(capacity: usize) -> Self {
-        // Two places for an entry do up to a load of a half.
-        let bits = (capacity * 17 / 8).next_power_of_two().trailing_zeros().max(6);
-        Self { slots: vec![EMPTY; 1 << bits], shift: 64 - bits, factors: FACTORS }
+    /// A table of `entries`, each with another pair; none if no table of a bearable size takes them.
+    pub(super) fn new(entries: impl Iterator<Item = ((Symbol, Symbol), Symbol)>) -> Option<Self> {
+        let entries: Vec<u64> =
+            entries.map(|(pair, product)| pair_of(pair.0, pair.1) << SYMBOL_BITS | u64::from(product)).collect();
+        let bits = (entries.len() / BUCKET_PAIRS + 1).next_power_of_two().trailing_zeros().max(1);
+        (0..MAX_ATTEMPTS).find_map(|attempt| {
+            let slots = entries.len() + entries.len() / 8 + entries.len() * (attempt / 4) as usize / 4 + 1;
+            let mut table = Self {
+                slots: vec![EMPTY; slots].into(),
+                displacements: vec![0; 1 << bits].into(),
+                shift: 64 - bits,
+                factors: FACTORS.map(|factor| if attempt == 0 { factor } else { odd(factor ^ u64::from(attempt)) }),
+            };
+            table.fill(&entries).then_some(table)
+        })
+    }
+
+    /// Gives each entry a slot; `false` if some bucket finds no displacement.
+    fn fill(&mut self, entries: &[u64]) -> bool {
+        let mut by_bucket: Vec<(usize, u64)> =
+            entries.iter().map(|&entry| (self.bucket(self.mix(entry >> SYMBOL_BITS)), entry)).collect();
+        by_bucket.sort_unstable();
+        let mut buckets: Vec<&[(usize, u64)]> = by_bucket.chunk_by(|a, b| a.0 == b.0).collect();
+        buckets.sort_by_key(|bucket| std::cmp::Reverse(bucket.len()));
+        buckets.iter().all(|bucket| (0..=u16::MAX).any(|displacement| self.put(bucket, displacement)))
+    }
+
+    /// Puts the entries of a bucket where a displacement sends them, if all those slots are free.
+    fn put(&mut self, bucket: &[(usize, u64)], displacement: u16) -> bool {
+        for (done, &(_, entry)) in bucket.iter().enumerate() {
+            let slot = self.slot(self.mix(entry >> SYMBOL_BITS), displacement);
+            if self.slots[slot] != EMPTY {
+                for &(_, entry) in &bucket[..done] {
+                    let slot = self.slot(self.mix(entry >> SYMBOL_BITS), displacement);
+                    self.slots[slot] = EMPTY;
+                }
+                return false;
+            }
+            self.slots[slot] = entry;
+        }
+        self.displacements[bucket[0].0] = displacement;
+        true
     }
 
     #[inline(always)]
-    fn places(&self, pair: u64) -> [usize; 2] {
-        let first = pair.wrapping_mul(self.factors[0]);
-        let second = (first ^ first >> 32).wrapping_mul(self.factors[1]);
-        [(first >> self.shift) as usize, (second >> self.shift) as usize]
+    fn mix(&self, pair: u64) -> u64 {
+        pair.wrapping_mul(self.factors[0])
     }
 
-    /// Adds a pair that is not in the table; `false` if no table of a bearable size takes it.
-    pub(super) fn insert(&mut self, (left, right): (Symbol, Symbol), product: Symbol) -> bool {
-        let pair = u64::from(left) << SYMBOL_BITS | u64::from(right);
-        let homeless = self.place(pair << SYMBOL_BITS | u64::from(product));
-        homeless.is_none_or(|homeless| self.rebuild(homeless))
+    #[inline(always)]
+    fn bucket(&self, mixed: u64) -> usize {
+        (mixed >> self.shift) as usize
     }
 
-    /// Puts an entry into one of its places, what was there into its other place, and so on; gives
-    /// the entry that is left over where that does not end.
-    fn place(&mut self, mut entry: u64) -> Option<u64> {
-        let [first, second] = self.places(entry >> SYMBOL_BITS);
-        let mut place = if self.slots[first] == EMPTY { first } else { second };
-        for _ in 0..MAX_MOVES {
-            entry = std::mem::replace(&mut self.slots[place], entry);
-            if entry == EMPTY {
-                return None;
-            }
-            let [first, second] = self.places(entry >> SYMBOL_BITS);
-            place = if place == first { second } else { first };
-        }
-        Some(entry)
-    }
-
-    /// Makes the table anew, with other factors and in the end larger, and another entry in it.
-    fn rebuild(&mut self, homeless: u64) -> bool {
-        let mut entries: Vec<u64> = self.slots.iter().copied().filter(|&entry| entry != EMPTY).collect();
-        entries.push(homeless);
-        let bits = 64 - self.shift;
-        (1..=MAX_REBUILDS).any(|attempt| {
-            let bits = bits + attempt / 4;
-            self.slots = vec![EMPTY; 1 << bits];
-            self.shift = 64 - bits;
-            self.factors = self.factors.map(|factor| odd(factor ^ u64::from(attempt)));
-            entries.iter().all(|&entry| self.place(entry).is_none())
-        })
+    #[inline(always)]
+    fn slot(&self, mixed: u64, displacement: u16) -> usize {
+        // The displacement goes where all pairs of a bucket differ, and from there into all higher bits.
+        let hash = (mixed ^ u64::from(displacement) << 24).wrapping_mul(self.factors[1]) >> 32;
+        ((hash * self.slots.len() as u64) >> 32) as usize
     }
 
     /// What two symbols merge into, or [`NO_SYMBOL`].
     #[inline(always)]
     pub(super) fn get(&self, left: Symbol, right: Symbol) -> Symbol {
-        let pair = u64::from(left) << SYMBOL_BITS | u64::from(right);
-        let product = |place: usize| {
-            let entry = self.slots[place];
-            let product = (entry & SYMBOL_MASK) as Symbol;
-            if entry >> SYMBOL_BITS == pair {
-                product
-            } else {
-                NO_SYMBOL
-            }
-        };
-        let [first, second] = self.places(pair);
-        product(first).min(product(second))
+        let pair = pair_of(left, right);
+        let mixed = self.mix(pair);
+        let entry = self.slots[self.slot(mixed, self.displacements[self.bucket(mixed)])];
+        if entry >> SYMBOL_BITS == pair {
+            (entry & SYMBOL_MASK) as Symbol
+        } else {
+            NO_SYMBOL
+        }
     }
 
     /// A number that depends on both symbols, the upper bits on all of them.
     #[inline]
     pub(super) fn hash(left: Symbol, right: Symbol) -> u64 {
-        let pair = u64::from(left) << SYMBOL_BITS | u64::from(right);
-        let mixed = pair.wrapping_mul(FACTORS[0]);
+        let mixed = pair_of(left, right).wrapping_mul(FACTORS[0]);
         (mixed ^ mixed >> 32).wrapping_mul(FACTORS[1])
     }
+}
+
+#[inline(always)]
+fn pair_of(left: Symbol, right: Symbol) -> u64 {
+    u64::from(left) << SYMBOL_BITS | u64::from(right)
 }
 
 /// An odd number that has little to do with `seed` (the finalizer of SplitMix64).
@@ -116,13 +133,10 @@ mod tests {
 
     #[test]
     fn pairs_are_found_and_no_others() {
-        for count in [0u32, 1, 30, 1000, 30_000] {
-            // As if all pieces were made of few characters; twice what there is said to be room for.
-            let mut table = PairTable::new(count as usize / 2);
+        for count in [0u32, 1, 2, 30, 1000, 30_000, 300_000] {
+            // As if all pieces were made of few characters.
             let pair = |index: u32| (index % 7, index / 7);
-            for index in 0..count {
-                assert!(table.insert(pair(index), index));
-            }
+            let table = PairTable::new((0..count).map(|index| (pair(index), index))).unwrap();
             for index in 0..count {
                 let (left, right) = pair(index);
                 assert_eq!(table.get(left, right), index);
