@@ -310,7 +310,8 @@ impl FastMerger {
                 let place = out.len();
                 let mut lone_space = None;
                 if end - start <= SHORT {
-                    if let Some(hit) = short.get(buckets[index], &keys[index]) {
+                    let (bucket, key) = (buckets[index], &keys[index]);
+                    if let Some(hit) = short.get(bucket, key).or_else(|| short.get_beside(bucket, key)) {
                         hit.emit::<WIDE>(out);
                         lone_space = Some(hit.lone_space());
                     }

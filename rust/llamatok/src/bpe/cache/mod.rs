@@ -1,6 +1,6 @@
 //! A cache from units of text to their ids, shared by all threads of a tokenizer.
 //!
-//! A unit is looked up in the one bucket that its hash names, and an entry holds the whole text of its
+//! A unit is looked up in the bucket that its hash names and in the one beside it, and an entry holds the whole text of its
 //! unit, so a hit is exact; text crafted to share a bucket can only cause misses, and a miss costs what
 //! merging the unit costs. Tables grow with what they hold, up to their bound; then new entries push
 //! out old ones.
@@ -18,12 +18,15 @@ pub(crate) use table::{Cells, LongTable, ShortTable, MAX_CACHED_IDS};
 /// The bound on the caches of a process, for all tokenizers that are not given one of their own.
 pub(crate) const DEFAULT_LIMIT: usize = 64_000_000;
 
+/// A limit of fewer bytes leaves no room for a table.
+const LEAST_LIMIT: usize = 1 << 10;
+
 /// The first size of the tables, and by how much they grow at first and later. The smaller table stays until
 /// the larger one is filled from it, so the bound holds for the sum of the two. Fresh pages cost more than
 /// entries that move, so large tables wait until they are wanted.
 const FIRST_BYTES: usize = 256 << 10;
-const GROWTH: usize = 32;
-const LATER_GROWTH: usize = 8;
+const GROWTH: usize = 16;
+const LATER_GROWTH: usize = 4;
 
 /// The two tables: for units of up to [`SHORT`] and of up to [`LONG`] bytes.
 #[derive(Debug)]
@@ -36,9 +39,9 @@ impl Tables {
     /// Empty tables of `bytes` in all.
     fn new(bytes: usize) -> Self {
         // What is left of a large page would be many small ones.
-        let whole = |bytes: usize| if bytes < HUGE_PAGE { bytes } else { bytes / HUGE_PAGE * HUGE_PAGE };
-        let long = whole(bytes / 4);
-        Self { short: ShortTable::new(whole(bytes - long)), long: LongTable::new(long) }
+        let unit = if bytes < 2 * HUGE_PAGE { 1 } else { HUGE_PAGE };
+        let long = (bytes / 4).next_multiple_of(unit);
+        Self { short: ShortTable::new((bytes - long) / unit * unit), long: LongTable::new(long) }
     }
 
     fn bytes(&self) -> usize {
@@ -48,7 +51,9 @@ impl Tables {
     /// Whether the tables hold so much that they had better be larger, and may be. Beyond a third of the
     /// limit they may not: the last ones take all the room that the ones before leave, which is more.
     fn wants_growth(&self, limit: usize) -> bool {
-        self.bytes() < limit / 3 && (self.short.is_crowded() || self.long.is_crowded())
+        limit >= LEAST_LIMIT
+            && self.bytes() < limit / 3
+            && (self.short.is_crowded() || self.long.is_crowded())
     }
 
     /// Larger tables with the same entries.

@@ -225,14 +225,15 @@ impl Bucket {
     }
 }
 
-/// The table of short units: two entries in a bucket, the newer one first. The keys are words 1 and 2,
-/// and 3 and 4; the ids are word 5 and the lower half of 6, and word 7 and the upper half of 6.
+/// The table of short units: two entries in a bucket. The keys are words 1 and 2, and 3 and 4; the ids are
+/// word 5 and the lower half of 6, and word 7 and the upper half of 6. What does not fit its bucket goes
+/// into the one beside it.
 #[derive(Debug)]
 pub(crate) struct ShortTable(Buckets);
 
 impl ShortTable {
     pub(super) fn new(bytes: usize) -> Self {
-        Self(Buckets::new(bytes, 1))
+        Self(Buckets::new(bytes, 2))
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -241,7 +242,7 @@ impl ShortTable {
 
     #[inline]
     pub(super) fn is_crowded(&self) -> bool {
-        self.0.entries.load(Ordering::Relaxed) >= self.0.len / 2
+        self.0.entries.load(Ordering::Relaxed) >= self.0.len + self.0.len / 4
     }
 
     /// The buckets of the moment, to look keys up.
@@ -250,24 +251,42 @@ impl ShortTable {
         ShortView(self.0.all())
     }
 
-    /// Puts an entry in front of its bucket, unless it is there; the last one there is lost.
+    /// Adds an entry, unless it is there. Where there is no room, it comes first in its bucket, the first one
+    /// there becomes the second, and the second one is lost.
     pub(crate) fn insert(&self, key: &ShortKey, cells: Cells<SHORT_WORDS>) {
-        let Some(bucket) = self.0.all().get(self.view().bucket(key) as usize) else {
+        let index = self.view().bucket(key) as usize;
+        let all = self.0.all();
+        let Some((home, beside)) = all.get(index).zip(all.get(index ^ 1)) else {
             self.0.entries.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let holds = |place: usize| bucket.word(place) == key.0[0] && bucket.word(place + 1) == key.0[1];
-        if holds(1) || holds(3) {
+        let [low, high] = key.0;
+        let holds = |bucket: &Bucket| {
+            bucket.word(1) == low && bucket.word(2) == high || bucket.word(3) == low && bucket.word(4) == high
+        };
+        if holds(home) || holds(beside) {
             return;
         }
+        let is_full = |head: u64| head >> 8 & 0xFF != 0;
+        let bucket = if is_full(home.word(0)) && !is_full(beside.word(0)) { beside } else { home };
         let Some(head) = bucket.begin_write() else { return };
-        if head >> 8 & 0xFF == 0 {
-            self.0.entries.fetch_add(1, Ordering::Relaxed);
+        let (ids, meta) = (cells.words[1] & 0xFFFF_FFFF, u64::from(cells.meta));
+        if is_full(head) {
+            let first = [bucket.word(1), bucket.word(2), bucket.word(5), bucket.word(6) & 0xFFFF_FFFF];
+            bucket.set_words(1, &[low, high, first[0], first[1], cells.words[0]]);
+            bucket.set_words(6, &[ids | first[3] << 32, first[2]]);
+            return bucket.end_write(head, meta | (head & 0xFF) << 8);
         }
-        let first = [bucket.word(1), bucket.word(2), bucket.word(5), bucket.word(6) & 0xFFFF_FFFF];
-        bucket.set_words(1, &[key.0[0], key.0[1], first[0], first[1], cells.words[0]]);
-        bucket.set_words(6, &[cells.words[1] & 0xFFFF_FFFF | first[3] << 32, first[2]]);
-        bucket.end_write(head, u64::from(cells.meta) | (head & 0xFF) << 8);
+        self.0.entries.fetch_add(1, Ordering::Relaxed);
+        if head & 0xFF == 0 {
+            bucket.set_words(1, &[low, high]);
+            bucket.set_words(5, &[cells.words[0], ids]);
+            bucket.end_write(head, meta);
+        } else {
+            bucket.set_words(3, &[low, high]);
+            bucket.set_words(6, &[bucket.word(6) | ids << 32, cells.words[0]]);
+            bucket.end_write(head, head & 0xFF | meta << 8);
+        }
     }
 
     pub(super) fn copy_to(&self, other: &Self) {
@@ -277,10 +296,9 @@ impl ShortTable {
             if !bucket.end_read(head) {
                 continue;
             }
-            // The older entry first, so that the newer one ends in front of it.
             let entries = [
-                (head >> 8, [words[3], words[4]], [words[7], words[6] >> 32]),
                 (head, [words[1], words[2]], [words[5], words[6] & 0xFFFF_FFFF]),
+                (head >> 8, [words[3], words[4]], [words[7], words[6] >> 32]),
             ];
             for (meta, key, words) in entries {
                 if meta as Meta != 0 {
@@ -306,6 +324,12 @@ impl ShortView<'_> {
     #[inline(always)]
     pub(crate) fn prefetch(self, bucket: u32) {
         prefetch(self.0, bucket as usize);
+    }
+
+    /// Looks a key up where it is if its bucket had no room for it.
+    #[inline(always)]
+    pub(crate) fn get_beside(self, bucket: u32, key: &ShortKey) -> Option<Hit<SHORT_WORDS>> {
+        self.get(bucket ^ 1, key)
     }
 
     /// Looks a key up in its bucket.
@@ -342,7 +366,7 @@ impl LongTable {
 
     #[inline]
     pub(super) fn is_crowded(&self) -> bool {
-        self.0.entries.load(Ordering::Relaxed) >= self.0.len / 4
+        self.0.entries.load(Ordering::Relaxed) >= self.0.len / 8 * 3
     }
 
     /// The buckets of the moment, to look keys up.

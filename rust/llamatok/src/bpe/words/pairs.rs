@@ -35,8 +35,9 @@ const FACTORS: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xD6E8_FEB8_6659_FD93];
 impl PairTable {
     /// A table of `entries`, each with another pair; none if no table of a bearable size takes them.
     pub(super) fn new(entries: impl Iterator<Item = ((Symbol, Symbol), Symbol)>) -> Option<Self> {
-        let entries: Vec<u64> =
-            entries.map(|(pair, product)| pair_of(pair.0, pair.1) << SYMBOL_BITS | u64::from(product)).collect();
+        let entries: Vec<u64> = entries
+            .map(|(pair, product)| pair_of(pair.0, pair.1) << SYMBOL_BITS | u64::from(product))
+            .collect();
         let bits = (entries.len() / BUCKET_PAIRS + 1).next_power_of_two().trailing_zeros().max(1);
         (0..MAX_ATTEMPTS).find_map(|attempt| {
             let slots = entries.len() + entries.len() / 8 + entries.len() * (attempt / 4) as usize / 4 + 1;
@@ -44,7 +45,8 @@ impl PairTable {
                 slots: vec![EMPTY; slots].into(),
                 displacements: vec![0; 1 << bits].into(),
                 shift: 64 - bits,
-                factors: FACTORS.map(|factor| if attempt == 0 { factor } else { odd(factor ^ u64::from(attempt)) }),
+                factors: FACTORS
+                    .map(|factor| if attempt == 0 { factor } else { odd(factor ^ u64::from(attempt)) }),
             };
             table.fill(&entries).then_some(table)
         })
