@@ -62,6 +62,8 @@ struct Masks {
     first: u64,
     isolated: u64,
     other: u64,
+    /// First bytes of characters of three and four bytes.
+    wide: u64,
 }
 
 /// A scanner for one vocabulary.
@@ -109,7 +111,8 @@ impl Scanner {
             Some(Class::First) => 1 << FIRST_BIT,
             Some(Class::Isolated) => 1 << ISOLATED_BIT,
             Some(Class::Second) => 0,
-            None => 1 << OTHER_BIT,
+            None if byte < usize::from(FIRST_WIDE) => 1 << OTHER_BIT,
+            None => 1 << OTHER_BIT | 1 << WIDE_BIT,
         });
         Self { level, classes, tables, class_bits: Box::new(class_bits), cuts_runs: true }
     }
@@ -167,8 +170,8 @@ impl Scanner {
             let next_is_space = u64::from(buffer.get(start + BLOCK) == Some(&b' '));
             let mut cuts = self.cuts(masks, next_is_space, &mut carry) | spill;
             spill = 0;
-            if masks.other != 0 {
-                let (here, next) = self.cuts_beyond_ascii(buffer, start, masks.other);
+            if masks.wide != 0 {
+                let (here, next) = self.cuts_around_wide(buffer, start, masks.wide);
                 cuts |= here;
                 spill = next;
             }
@@ -185,7 +188,7 @@ impl Scanner {
     /// The cuts that classes show.
     #[inline(always)]
     fn cuts(&self, masks: Masks, next_is_space: u64, carry: &mut Carry) -> u64 {
-        let Masks { space, first, isolated, other } = masks;
+        let Masks { space, first, isolated, other, .. } = masks;
         let second = !(space | first | isolated | other);
         let before = |mask: u64, carry: &mut u64| {
             let shifted = mask << 1 | *carry;
@@ -217,31 +220,24 @@ impl Scanner {
     }
 
     /// Cuts around characters of three and four bytes that stand beside nothing in any piece: in this
-    /// block, and in the next one.
+    /// block, and in the next one. (Words in alphabets of two bytes are whole units.)
     #[inline(always)]
-    fn cuts_beyond_ascii(&self, buffer: &[u8], start: usize, other: u64) -> (u64, u64) {
+    fn cuts_around_wide(&self, buffer: &[u8], start: usize, mut wide: u64) -> (u64, u64) {
         let mut cuts = 0u128;
-        let mut rest = other;
-        while rest != 0 {
-            let index = rest.trailing_zeros() as usize;
+        while wide != 0 {
+            let index = wide.trailing_zeros() as usize;
+            wide &= wide - 1;
             let bytes = &buffer[start + index..];
             let first = u32::from(bytes[0]);
             let tail = |index: usize| u32::from(bytes.get(index).copied().unwrap_or(0) & 0x3F);
-            let (code, len) = match first {
-                0xE0..=0xEF => ((first & 0xF) << 12 | tail(1) << 6 | tail(2), 3),
-                0xF0..=0xF7 => ((first & 7) << 18 | tail(1) << 12 | tail(2) << 6 | tail(3), 4),
-                // Words in alphabets of two bytes are whole units; and what is left of a character
-                // that began in the block before.
-                _ => {
-                    rest &= rest - 1;
-                    continue;
-                }
+            let (code, len) = if first < 0xF0 {
+                ((first & 0xF) << 12 | tail(1) << 6 | tail(2), 3)
+            } else {
+                ((first & 7) << 18 | tail(1) << 12 | tail(2) << 6 | tail(3), 4)
             };
             if !self.classes.is_social(char::from_u32(code).unwrap_or('\0')) {
                 cuts |= (1 | 1 << len) << index;
             }
-            // Clears the bits of the whole character.
-            rest &= u64::MAX.checked_shl(index as u32 + len).unwrap_or(0);
         }
         (cuts as u64, (cuts >> 64) as u64)
     }
@@ -266,6 +262,7 @@ impl Scanner {
             masks.first |= gather(FIRST_BIT);
             masks.isolated |= gather(ISOLATED_BIT);
             masks.other |= gather(OTHER_BIT);
+            masks.wide |= gather(WIDE_BIT);
         }
         masks
     }
@@ -275,6 +272,10 @@ const SPACE_BIT: u32 = 0;
 const FIRST_BIT: u32 = 1;
 const ISOLATED_BIT: u32 = 2;
 const OTHER_BIT: u32 = 3;
+const WIDE_BIT: u32 = 4;
+
+/// The least first byte of a character of three bytes.
+const FIRST_WIDE: u8 = 0xE0;
 
 /// Appends the places of the bits of `mask`, counted from `base`.
 #[inline(always)]
@@ -299,7 +300,7 @@ fn push_bits(mut mask: u64, base: u32, starts: &mut Vec<u32>) {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Masks, Scanner, BLOCK};
+    use super::{Masks, Scanner, BLOCK, FIRST_WIDE};
 
     /// For each high nibble, the bit that stands for it in the tables; none beyond ASCII.
     const HIGH: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -326,6 +327,10 @@ mod x86 {
                     first: u64::from(member(first)),
                     isolated: u64::from(member(isolated)),
                     other: u64::from(_mm256_movemask_epi8(bytes) as u32),
+                    wide: u64::from(_mm256_movemask_epi8(_mm256_cmpeq_epi8(
+                        _mm256_max_epu8(bytes, _mm256_set1_epi8(FIRST_WIDE as i8)),
+                        bytes,
+                    )) as u32),
                 }
             };
             self.units_by(buffer, len, starts, |block: &[u8; BLOCK]| {
@@ -342,6 +347,7 @@ mod x86 {
                     first: low.first | high.first << 32,
                     isolated: low.isolated | high.isolated << 32,
                     other: low.other | high.other << 32,
+                    wide: low.wide | high.wide << 32,
                 }
             });
         }
@@ -362,6 +368,7 @@ mod x86 {
                     first: _mm512_test_epi8_mask(_mm512_shuffle_epi8(first, low), row),
                     isolated: _mm512_test_epi8_mask(_mm512_shuffle_epi8(isolated, low), row),
                     other: _mm512_movepi8_mask(bytes),
+                    wide: _mm512_cmpge_epu8_mask(bytes, _mm512_set1_epi8(FIRST_WIDE as i8)),
                 }
             });
         }
@@ -396,6 +403,7 @@ mod tests {
             first: mask(Some(Class::First)),
             isolated: mask(Some(Class::Isolated)),
             other: mask(None),
+            wide: (0..).zip(block).map(|(index, &byte)| u64::from(byte >= FIRST_WIDE) << index).sum(),
         }
     }
 
