@@ -16,7 +16,7 @@ build:  ## the extension again, after a change to Rust or Python
 
 test:  ## TESTS=tests/cli for one folder
 	cargo test --locked --package llamatok --package llamatok-linear
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n auto $(TESTS)
 
 lint:
 	cargo fmt --all --check

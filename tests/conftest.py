@@ -1,4 +1,4 @@
-"""What all tests share: the `slow` marker, hypothesis profiles, and where `tests/support` is found."""
+"""What all tests share: the `slow` marker, hypothesis profiles, and how many run at a time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores, and for models as small as these, threads of torch wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _CALM = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 settings.register_profile(
@@ -17,6 +21,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes minutes; runs only when asked for by -m slow")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: a worker for each core, as far as memory for a torch each may be expected."""
+    return min(os.cpu_count() or 1, 8)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -38,7 +38,8 @@ def run() -> Run:
         status: int = 0,
     ) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-m", "llamatok", *map(os.fspath, arguments)]
-        environment = {**os.environ, **(env or {})}
+        # For models as small as these, threads of torch wait for each other.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
         done = subprocess.run(
             command, input=input, capture_output=True, env=environment, timeout=300, check=False
         )

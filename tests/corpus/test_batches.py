@@ -59,8 +59,15 @@ def test_a_tokenizer_by_its_path_pickles_small(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(by_path)).arrays(["a"]).to_pylist() == by_path.arrays(["a"]).to_pylist()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["ray", "dask", "daft", "spark"])
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "dask",
+        "daft",
+        pytest.param("ray", marks=pytest.mark.slow),
+        pytest.param("spark", marks=pytest.mark.slow),
+    ],
+)
 def test_examples(engine: str, tmp_path: Path, ids: list[list[int]]) -> None:
     package = {"spark": "pyspark"}.get(engine, engine)
     if importlib.util.find_spec(package) is None:

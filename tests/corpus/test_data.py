@@ -17,6 +17,9 @@ torch = pytest.importorskip("torch")
 
 from llamatok.data import Collator, StreamingTokenDataset, TokenDataset  # noqa: E402
 
+# From Python 3.12 on, of any fork beside threads, as a DataLoader's workers may be made.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
 FORMATS = ("megatron", "nanogpt", "datatrove", "litdata", "mds", "parquet", "arrow", "npy")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,18 +13,26 @@ from support.locations import ROOT
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PYTHON = ROOT / "python" / "llamatok"
 CORE = ROOT / "rust" / "llamatok" / "src"
+IMAGES = ROOT / "docs" / "images"
+TWO_CELLS = r"^\| `([\w-]+)` \|(.*?)\|"
 
 
-def diagram(title: str) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
-    """The solid and the dotted arrows of the first diagram under a heading."""
-    text = re.search(r"```mermaid\n(.*?)```", PAGE.split(f"## {title}\n")[1], re.DOTALL)
-    assert text is not None
-    found: dict[str, set[tuple[str, str]]] = {"-->": set(), "-.->": set()}
-    for line in text[1].splitlines():
-        if arrow := re.fullmatch(r"\s*([\w &.-]+?) (-->|-\.->) ([\w &.-]+)", line):
-            users, kind, used = arrow.groups()
-            found[kind] |= {(a, b) for a in users.split(" & ") for b in used.split(" & ")}
-    return found["-->"], found["-.->"]
+Uses = set[tuple[str, str]]
+
+
+def drawn_uses() -> tuple[Uses, Uses]:
+    """The solid and the dashed arrows of `packages.dot`."""
+    text = (IMAGES / "packages.dot").read_text(encoding="utf-8")
+    parts = re.sub(r"//.*", "", text).split("edge [style=dashed]")
+    solid, dashed = (
+        {
+            (user, used)
+            for user, several in re.findall(r"(\w+) -> ([^{}\n]+|\{[^}]*\})", part)
+            for used in re.findall(r"\w+", several)
+        }
+        for part in parts
+    )
+    return solid, dashed
 
 
 def imported(path: Path) -> Iterator[tuple[str, bool]]:
@@ -47,7 +56,7 @@ def imported(path: Path) -> Iterator[tuple[str, bool]]:
     yield from walk(ast.parse(path.read_text(encoding="utf-8")), False)
 
 
-def python_uses() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+def python_uses() -> tuple[Uses, Uses]:
     """Which room imports which: as it is imported itself, and only when something is called."""
     named = ast.parse((PYTHON / "__init__.py").read_text(encoding="utf-8"))
     home = {
@@ -56,8 +65,8 @@ def python_uses() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("llamatok.")
         for alias in node.names
     }
-    early: set[tuple[str, str]] = set()
-    late: set[tuple[str, str]] = set()
+    early: Uses = set()
+    late: Uses = set()
     for path in PYTHON.rglob("*.py"):
         user = path.relative_to(PYTHON).parts[0].removesuffix(".py")
         for name, when_called in imported(path):
@@ -71,8 +80,15 @@ def python_uses() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
 
 
 def test_packages() -> None:
-    early, late = python_uses()
-    assert diagram("Python packages") == (early, late)
+    assert drawn_uses() == python_uses()
+
+
+def test_the_picture_is_that_of_its_text() -> None:
+    """`packages.svg` was drawn again after `packages.dot` was changed."""
+    picture = html.unescape((IMAGES / "packages.svg").read_text(encoding="utf-8"))
+    arrows = re.findall(r"<title>(\w+)->(\w+)</title>\s*<path ([^>]*)>", picture)
+    dashed = {(user, used) for user, used, line in arrows if "stroke-dasharray" in line}
+    assert ({(user, used) for user, used, _ in arrows} - dashed, dashed) == drawn_uses()
 
 
 def test_packages_are_all_told() -> None:
@@ -82,7 +98,7 @@ def test_packages_are_all_told() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == rooms | {"_core"}
 
 
-def rust_uses() -> set[tuple[str, str]]:
+def rust_uses() -> Uses:
     """Which module of the core uses which, tests left out."""
     modules = {path.stem for path in CORE.iterdir()} - {"lib"}
     lib = (CORE / "lib.rs").read_text(encoding="utf-8")
@@ -121,11 +137,17 @@ def test_modules_of_the_core() -> None:
 
 
 def test_crates() -> None:
-    """The arrows among the crates are the dependencies by path in their manifests."""
-    uses = set()
-    for manifest in (ROOT / "rust").glob("*/Cargo.toml"):
-        dependencies = re.findall(
-            r'^([\w-]+) = \{[^}]*path = "\.\./', manifest.read_text(encoding="utf-8"), re.MULTILINE
+    """What the page says a crate uses are the dependencies by path in its manifest."""
+    section = PAGE.split("## Crates\n")[1].split("\n## ")[0]
+    told = {
+        name: set(re.findall(r"[\w-]+", uses)) for name, uses in re.findall(TWO_CELLS, section, re.MULTILINE)
+    }
+    found = {
+        manifest.parent.name: set(
+            re.findall(
+                r'^([\w-]+) = \{[^}]*path = "\.\./', manifest.read_text(encoding="utf-8"), re.MULTILINE
+            )
         )
-        uses |= {(manifest.parent.name, used) for used in dependencies}
-    assert diagram("Crates")[0] == uses
+        for manifest in (ROOT / "rust").glob("*/Cargo.toml")
+    }
+    assert told == found

@@ -59,7 +59,7 @@ def test_blocks_name_a_language_that_is_known() -> None:
     """No block is left out by its spelling."""
     for page in PAGES:
         fences = re.findall(r"^\s*```(.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-        assert set(fences[::2]) <= {"python", "sh", "text", "mermaid", ""}, page
+        assert set(fences[::2]) <= {"python", "sh", "text", ""}, page
         unnamed = sum(not fence for fence in fences[::2])
         assert len(fences) == 2 * (len(blocks(page)) + unnamed), page
 

@@ -91,9 +91,11 @@ def _id_lists(reference: Any, seed: int) -> list[list[int]]:
         *([i] for i in range(min(size, 600))),
         *([i, i] for i in range(min(size, 300))),
     ]
-    lists += [[a, b] for a in special for b in (*special, *spaced[:5], *all_bytes[:40:4])]
+    # Some vocabularies have hundreds of control pieces, which would make half a million pairs.
+    paired = sorted(rng.sample(special, min(len(special), 20)))
+    lists += [[a, b] for a in paired for b in (*paired, *spaced[:5], *all_bytes[:40:4])]
     lists += [
-        [a, b] for a in (*spaced[:5], *all_bytes[::16]) for b in (*special, *spaced[:5], *all_bytes[::16])
+        [a, b] for a in (*spaced[:5], *all_bytes[::16]) for b in (*paired, *spaced[:5], *all_bytes[::16])
     ]
     for _ in range(400):
         pools = rng.choices(

@@ -14,23 +14,19 @@ import llamatok
 PROGRAM = Path(__file__).with_name("user_program.py")
 
 
-def mypy(program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What mypy says of a program, with this llamatok and no settings but --strict."""
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What mypy says of either program, with this llamatok and no settings but --strict."""
     pytest.importorskip("mypy", reason="mypy is not installed")
+    folder = tmp_path_factory.mktemp("programs")
+    wrong = folder / "wrong_program.py"
+    wrong.write_text("from llamatok import Tokenizer\n\nids: str = Tokenizer.default().encode(1)\n")
     root = Path(llamatok.__file__).parents[1]
     # An installed package is found by itself, and mypy wants no site-packages in its path.
     path = {} if "site-packages" in root.parts else {"MYPYPATH": str(root)}
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mypy",
-            "--strict",
-            "--config-file=",
-            "--follow-imports=silent",
-            f"--cache-dir={folder / 'cache'}",
-            program,
-        ],
+    options = ["--strict", "--config-file=", "--follow-imports=silent", f"--cache-dir={folder / 'cache'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, PROGRAM, wrong],
         cwd=folder,
         env={**os.environ, **path},
         capture_output=True,
@@ -38,16 +34,21 @@ def mypy(program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=300,
     )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith("(checked 2 source files)")
+    lines = done.stdout.splitlines()[:-1]
+    return {
+        program.name: [line for line in lines if program.name in line.partition(":")[0]]
+        for program in (PROGRAM, wrong)
+    } | {"": [line for line in lines if "_program.py:" not in line]}
 
 
-def test_a_program_of_a_user(tmp_path: Path) -> None:
-    done = mypy(PROGRAM, tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_a_program_of_a_user(said: dict[str, list[str]]) -> None:
+    assert said[PROGRAM.name] == []
+    assert said[""] == []
 
 
-def test_mistakes_are_found(tmp_path: Path) -> None:
-    program = tmp_path / "wrong.py"
-    program.write_text("from llamatok import Tokenizer\n\nids: str = Tokenizer.default().encode(1)\n")
-    found = mypy(program, tmp_path).stdout
+def test_mistakes_are_found(said: dict[str, list[str]]) -> None:
+    found = "\n".join(said["wrong_program.py"])
     assert 'has incompatible type "int"' in found
     assert 'variable has type "str"' in found

@@ -240,24 +240,46 @@ print((memory("VmHWM") - before) / size)
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_the_peak_of_memory_is_the_weights(tmp_path, dtype):
-    """Within a tenth, whether the stored dtype is kept (mapped) or changed (copied)."""
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """A model of 270 MB, and beside it a tiny one, for what a process needs before any weights."""
+    folder = tmp_path_factory.mktemp("large")
     sizes = {"vocab_size": 8000, "hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
     made = LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=32)).to(torch.bfloat16)
-    made.save_pretrained(tmp_path / "model")
-    del made
+    made.save_pretrained(folder / "model")
     tiny = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
-    LlamaForCausalLM(LlamaConfig(**tiny, num_hidden_layers=1)).save_pretrained(tmp_path / "model-tiny")
+    LlamaForCausalLM(LlamaConfig(**tiny, num_hidden_layers=1)).save_pretrained(folder / "model-tiny")
+    return folder / "model"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_the_peak_of_memory_is_the_weights(large, dtype):
+    """Within a tenth, whether the stored dtype is kept (mapped) or changed (copied)."""
     try:
         open("/proc/self/clear_refs", "w").close()
     except OSError:
         pytest.skip("/proc/self/clear_refs cannot be written")
     run = subprocess.run(
-        [sys.executable, "-c", PEAK, str(tmp_path / "model"), dtype],
-        capture_output=True,
-        check=True,
-        timeout=120,
+        [sys.executable, "-c", PEAK, str(large), dtype], capture_output=True, check=True, timeout=120
     )
     assert float(run.stdout) < 1.1
+
+
+LIGHT = """
+import sys
+from llamatok import demo_checkpoint
+from llamatok.models import LlamaForCausalLM
+
+LlamaForCausalLM.from_pretrained(demo_checkpoint(), weight_format=sys.argv[1] or None)
+print("torch._dynamo" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("weight_format", ["", "fp16-packed"])
+def test_loading_does_not_import_the_compiler(weight_format):
+    """torch's starting values on the meta device do, which takes longer than the rest of a small load."""
+    run = subprocess.run(
+        [sys.executable, "-c", LIGHT, weight_format], capture_output=True, check=True, timeout=120
+    )
+    assert run.stdout.strip() == b"False"

@@ -35,11 +35,6 @@ class DocumentFormat:
     lines: bool = False
     text_key: str | None = None
 
-    @property
-    def by_line(self) -> bool:
-        """Whether an input may hold several documents."""
-        return self.lines or self.text_key is not None
-
 
 @dataclass
 class Batch:

@@ -8,7 +8,7 @@ except ImportError as error:
     ) from error
 
 from .base import PreTrainedModel, no_init_weights
-from .cache import Cache, DynamicCache, QuantizedCache, SlidingWindowCache, StaticCache
+from .cache import Cache, DynamicCache, SlidingWindowCache, StaticCache
 from .config import LlamaConfig, PretrainedConfig
 from .grouped_query import convert_to_grouped_query
 from .heads import (
@@ -24,6 +24,7 @@ from .open_llama import (
     OpenLlamaForSequenceClassification,
     OpenLlamaModel,
 )
+from .quantized_cache import QuantizedCache
 
 __all__ = [
     "Cache",

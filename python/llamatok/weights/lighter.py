@@ -33,7 +33,7 @@ from llamatok.weights.kernels import (
     is_accurate,
     is_fast,
 )
-from llamatok.weights.load import Plan, converted, fill, finish, plan, put
+from llamatok.weights.load import Plan, Unfilled, converted, fill, finish, plan, put
 from llamatok.weights.progress import Progress, ProgressCallback
 
 #: The kinds of each format, the one to try first before the others.
@@ -54,7 +54,8 @@ class StoredEmbedding(nn.Embedding):
 
     def __init__(self, table: torch.Tensor, padding_idx: int | None, dtype: torch.dtype) -> None:
         rows, width = table.shape
-        super().__init__(rows, width, padding_idx=padding_idx, device="meta")
+        with Unfilled():
+            super().__init__(rows, width, padding_idx=padding_idx, device="meta")
         del self._parameters["weight"]
         self.register_buffer("weight", table)
         self.result_dtype = dtype

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from llamatok.weights.checkpoint import Checkpoint, LazyTensor, is_computed
 from llamatok.weights.errors import WeightsError
@@ -24,6 +25,23 @@ BASE_PREFIXES = ("model.", "transformer.")
 
 #: How many names of each kind an error lists.
 LISTED = 20
+
+
+class Unfilled(TorchFunctionMode):
+    """Within it, `torch.nn.init` leaves tensors as they are.
+
+    On the meta device its `normal_`, which has nothing to fill there, imports torch's compiler: half of the
+    time in which `llamatok generate` starts.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """What torch calls in place of `func`."""
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def from_pretrained(
@@ -88,7 +106,7 @@ def from_pretrained(
     config.dtype = wanted
     if hasattr(config, "name_or_path"):
         config.name_or_path = os.fspath(source)
-    with torch.device("meta"):
+    with torch.device("meta"), Unfilled():
         model = model_class(config)
     if weight_format is None:
         fill(model, checkpoint, wanted, device, strict=strict, progress=progress)

@@ -393,45 +393,22 @@ fn append_utf8(bytes: &[u8], out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ModelFormat, NormalizerSettings};
-    use crate::vocabulary::{Piece, Vocabulary};
+    use crate::vocabulary::{Piece, PieceKind};
     use crate::ErrorKind;
 
     /// The unknown piece, two control pieces, the 256 bytes, and texts around the size of a slot.
     fn table(strips_all: bool) -> Arc<DecodeTable> {
-        let piece = |text: &str, kind| Piece { text: text.into(), score: 0.0, kind };
-        let mut pieces = vec![
-            piece("<unk>", PieceKind::Unknown),
-            piece("<s>", PieceKind::Control),
-            piece("</s>", PieceKind::Control),
-        ];
-        pieces.extend((0..=255).map(|byte: u8| piece(&format!("<0x{byte:02X}>"), PieceKind::Byte)));
+        let piece = |text: String, kind| Piece { text, score: 0.0, kind };
+        let mut pieces = Vec::new();
         for len in [1, 2, 3, SLOT - 1, SLOT, SLOT + 1, 3 * SLOT] {
-            pieces.push(piece(&"a".repeat(len), PieceKind::Normal));
-            pieces.push(piece(&format!("{SPACE_SYMBOL}{}", "b".repeat(len - 1)), PieceKind::Normal));
+            pieces.push(piece("a".repeat(len), PieceKind::Normal));
+            pieces.push(piece(format!("{SPACE_SYMBOL}{}", "b".repeat(len - 1)), PieceKind::Normal));
         }
-        pieces.push(piece("é", PieceKind::UserDefined));
-        pieces.push(piece(&SPACE_SYMBOL.repeat(SLOT), PieceKind::Normal));
-        Arc::new(DecodeTable::new(&Model {
-            format: ModelFormat::SentencePiece,
-            vocabulary: Vocabulary::new(pieces, true).unwrap(),
-            normalizer: NormalizerSettings {
-                name: String::new(),
-                precompiled_charsmap: Vec::new(),
-                add_dummy_prefix: true,
-                remove_extra_whitespaces: strips_all,
-                escape_whitespaces: true,
-                treat_whitespace_as_suffix: false,
-            },
-            unk_surface: " \u{2047} ".into(),
-            bos_id: Some(1),
-            eos_id: Some(2),
-            pad_id: None,
-            add_bos: None,
-            add_eos: None,
-            metadata: Vec::new(),
-            serialized: Vec::new(),
-        }))
+        pieces.push(piece("é".into(), PieceKind::UserDefined));
+        pieces.push(piece(SPACE_SYMBOL.repeat(SLOT), PieceKind::Normal));
+        let mut model = Model::like_llama(true, pieces);
+        model.normalizer.remove_extra_whitespaces = strips_all;
+        Arc::new(DecodeTable::new(&model))
     }
 
     /// The stream goes piece by piece, and knows nothing of slots.

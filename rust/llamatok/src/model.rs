@@ -66,3 +66,40 @@ pub struct Model {
     /// header and metadata of a GGUF file.
     pub serialized: Vec<u8>,
 }
+
+#[cfg(test)]
+use crate::vocabulary::{Piece, PieceKind};
+
+#[cfg(test)]
+impl Model {
+    /// A model of Llama's settings: `<unk>`, `<s>`, `</s>`, the 256 byte pieces where `bytes` asks for them, and then
+    /// `pieces`.
+    pub(crate) fn like_llama(bytes: bool, pieces: impl IntoIterator<Item = Piece>) -> Self {
+        let special =
+            [("<unk>", PieceKind::Unknown), ("<s>", PieceKind::Control), ("</s>", PieceKind::Control)];
+        let special = special.map(|(text, kind)| Piece { text: text.into(), score: 0.0, kind });
+        let byte = |byte: u8| Piece { text: format!("<0x{byte:02X}>"), score: 0.0, kind: PieceKind::Byte };
+        let bytes_of = (0..=255).map(byte).filter(|_| bytes);
+        Self {
+            format: ModelFormat::SentencePiece,
+            vocabulary: Vocabulary::new(special.into_iter().chain(bytes_of).chain(pieces).collect(), bytes)
+                .unwrap(),
+            normalizer: NormalizerSettings {
+                name: "identity".into(),
+                precompiled_charsmap: Vec::new(),
+                add_dummy_prefix: true,
+                remove_extra_whitespaces: false,
+                escape_whitespaces: true,
+                treat_whitespace_as_suffix: false,
+            },
+            unk_surface: " \u{2047} ".into(),
+            bos_id: Some(1),
+            eos_id: Some(2),
+            pad_id: None,
+            add_bos: None,
+            add_eos: None,
+            metadata: Vec::new(),
+            serialized: Vec::new(),
+        }
+    }
+}

@@ -465,44 +465,16 @@ impl Tokenizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{ModelFormat, NormalizerSettings, Piece, PieceKind, Vocabulary};
+    use crate::{Piece, PieceKind};
 
     fn tokenizer() -> Tokenizer {
-        let piece = |text: &str, kind, score| Piece { text: text.into(), score, kind };
-        let mut pieces = vec![
-            piece("<unk>", PieceKind::Unknown, 0.0),
-            piece("<s>", PieceKind::Control, 0.0),
-            piece("</s>", PieceKind::Control, 0.0),
-        ];
-        for (score, text) in
-            ["▁a", "ab", "▁ab", "ba", "中文", "▁▁", "▁", "a", "b", "中", "文"].iter().enumerate()
-        {
-            pieces.push(piece(text, PieceKind::Normal, if *text == "▁▁" { -1e9 } else { -(score as f32) }));
-        }
-        Tokenizer::new(
-            Model {
-                format: ModelFormat::SentencePiece,
-                vocabulary: Vocabulary::new(pieces, false).unwrap(),
-                normalizer: NormalizerSettings {
-                    name: "identity".into(),
-                    precompiled_charsmap: Vec::new(),
-                    add_dummy_prefix: true,
-                    remove_extra_whitespaces: false,
-                    escape_whitespaces: true,
-                    treat_whitespace_as_suffix: false,
-                },
-                unk_surface: " ⁇ ".into(),
-                bos_id: Some(1),
-                eos_id: Some(2),
-                pad_id: None,
-                add_bos: None,
-                add_eos: None,
-                metadata: Vec::new(),
-                serialized: Vec::new(),
-            },
-            None,
-        )
-        .unwrap()
+        let texts = ["▁a", "ab", "▁ab", "ba", "中文", "▁▁", "▁", "a", "b", "中", "文"];
+        let pieces = texts.iter().enumerate().map(|(index, &text)| Piece {
+            text: text.into(),
+            score: if text == "▁▁" { -1e9 } else { -(index as f32) },
+            kind: PieceKind::Normal,
+        });
+        Tokenizer::new(Model::like_llama(false, pieces), None).unwrap()
     }
 
     #[test]

@@ -34,7 +34,6 @@ class JsonBlock:
     content: memoryview
     separator: bytes
     stored: int
-    counts_lines: bool
     #: What to read the fields as; set by the reader, which knows the input.
     schema: pa.Schema | None = None
 

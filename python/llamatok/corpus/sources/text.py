@@ -40,7 +40,6 @@ class SeparatedBlock:
     content: memoryview
     separator: bytes
     stored: int
-    counts_lines: bool
 
     def __post_init__(self) -> None:
         self.size = len(self.content)
@@ -68,7 +67,7 @@ def read_blocks(
     try:
         for content in cut_stream(stream, settings.block_bytes, separator, item.path, start, stop):
             done = min(stored.tell(), stop or 1 << 62) - start
-            yield block(content, separator, done, True)
+            yield block(content, separator, done)
     except DECOMPRESSION_ERRORS as error:
         raise read_error(item, error) from error
     finally:

@@ -3,43 +3,18 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Model, ModelFormat, NormalizerSettings, Piece, PieceKind, Vocabulary};
+use crate::{Model, Piece, PieceKind};
 
 const SPACE_ID: TokenId = 259;
 
 fn tokenizer() -> Tokenizer {
-    let piece = |text: &str, kind, score| Piece { text: text.into(), score, kind };
-    let mut pieces = vec![
-        piece("<unk>", PieceKind::Unknown, 0.0),
-        piece("<s>", PieceKind::Control, 0.0),
-        piece("</s>", PieceKind::Control, 0.0),
-    ];
-    pieces.extend((0..=255).map(|byte| piece(&format!("<0x{byte:02X}>"), PieceKind::Byte, 0.0)));
-    for (score, text) in ["▁", "a", "b", "é", "ab", "▁a", "▁ab", "▁▁"].iter().enumerate() {
-        let score = if text.chars().all(|c| c == '▁') { -1e9 } else { -(score as f32) };
-        pieces.push(piece(text, PieceKind::Normal, score));
-    }
-    let model = Model {
-        format: ModelFormat::SentencePiece,
-        vocabulary: Vocabulary::new(pieces, true).unwrap(),
-        normalizer: NormalizerSettings {
-            name: "identity".into(),
-            precompiled_charsmap: Vec::new(),
-            add_dummy_prefix: true,
-            remove_extra_whitespaces: false,
-            escape_whitespaces: true,
-            treat_whitespace_as_suffix: false,
-        },
-        unk_surface: " ⁇ ".into(),
-        bos_id: Some(1),
-        eos_id: Some(2),
-        pad_id: None,
-        add_bos: None,
-        add_eos: None,
-        metadata: Vec::new(),
-        serialized: Vec::new(),
-    };
-    Tokenizer::new(model, Some(0)).unwrap()
+    let texts = ["▁", "a", "b", "é", "ab", "▁a", "▁ab", "▁▁"];
+    let pieces = texts.iter().enumerate().map(|(index, &text)| Piece {
+        text: text.into(),
+        score: if text.chars().all(|c| c == '▁') { -1e9 } else { -(index as f32) },
+        kind: PieceKind::Normal,
+    });
+    Tokenizer::new(Model::like_llama(true, pieces), Some(0)).unwrap()
 }
 
 fn token(id: TokenId, content: &str, special: bool) -> AddedToken {
