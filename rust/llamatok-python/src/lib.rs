@@ -6,6 +6,7 @@ mod arrow;
 mod encoding_batch;
 mod error;
 mod ids;
+mod interrupt;
 mod ints;
 mod linear;
 mod pipeline;
