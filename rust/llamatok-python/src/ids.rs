@@ -122,8 +122,10 @@ pub fn extract_ragged(lists: &Bound<'_, PyAny>, vocab_size: usize) -> PyResult<R
                 lists.get_type().name()?
             )));
         };
+        let mut signals = Signals::default();
         for (row, list) in rows.enumerate() {
             push_ids(&list?, &IdSource { row: Some(row), vocab_size: Some(vocab_size) }, &mut ids)?;
+            signals.after(lists.py(), ids.len() - offsets[row] as usize + 1)?;
             offsets.push(ids.len() as i64);
         }
     }

@@ -2,14 +2,23 @@
 //! works.
 
 use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llamatok::stop;
 use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+
+/// The `ident` of Python's main thread.
+static MAIN: AtomicUsize = AtomicUsize::new(0);
+
+/// `threading.get_ident`.
+static GET_IDENT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
 thread_local! {
-    /// Whether this is known to be the main thread. It stays it, in the child of a fork, too.
-    static IS_MAIN: Cell<bool> = const { Cell::new(false) };
+    /// `threading.get_ident()`, or 0 before that was asked for.
+    static IDENT: Cell<usize> = const { Cell::new(0) };
     /// What a signal's handler has raised.
     static RAISED: RefCell<Option<PyErr>> = const { RefCell::new(None) };
 }
@@ -68,11 +77,38 @@ fn is_interrupted() -> bool {
     })
 }
 
+/// Whether this is the thread that gets signals. Runs no code of Python's: other threads would then have the
+/// interpreter for a while, and it might end meanwhile.
 fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
-    if !IS_MAIN.get() {
-        let threading = py.import("threading")?;
-        let main = threading.call_method0("main_thread")?.getattr("ident")?;
-        IS_MAIN.set(main.eq(threading.call_method0("get_ident")?)?);
+    let Some(get_ident) = GET_IDENT.get(py) else { return Ok(false) };
+    if IDENT.get() == 0 {
+        IDENT.set(get_ident.call0(py)?.extract(py)?);
     }
-    Ok(IS_MAIN.get())
+    Ok(IDENT.get() == MAIN.load(Ordering::Relaxed))
+}
+
+/// Finds out which thread gets signals.
+///
+/// # Errors
+/// Those of `threading` and `os`.
+pub fn init(py: Python<'_>) -> PyResult<()> {
+    let threading = py.import("threading")?;
+    let main = threading.call_method0("main_thread")?.getattr("ident")?.extract()?;
+    MAIN.store(main, Ordering::Relaxed);
+    GET_IDENT.get_or_try_init(py, || PyResult::Ok(threading.getattr("get_ident")?.unbind()))?;
+    if let Some(register_at_fork) = py.import("os")?.getattr_opt("register_at_fork")? {
+        let hooks = PyDict::new(py);
+        hooks.set_item("after_in_child", wrap_pyfunction!(become_main, py)?)?;
+        register_at_fork.call((), Some(&hooks))?;
+    }
+    Ok(())
+}
+
+/// The thread that has forked is the main thread of the child.
+#[pyfunction]
+fn become_main(py: Python<'_>) -> PyResult<()> {
+    if let Some(get_ident) = GET_IDENT.get(py) {
+        MAIN.store(get_ident.call0(py)?.extract(py)?, Ordering::Relaxed);
+    }
+    Ok(())
 }
