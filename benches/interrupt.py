@@ -37,7 +37,7 @@ def calls(size: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     os.environ["LLAMATOK_ENGINE"] = "general"
     general = Tokenizer.default(cache_bytes=0)
     del os.environ["LLAMATOK_ENGINE"]
-    drop_in = LlamaTokenizer.from_pretrained(demo_checkpoint(), model_max_length=10**9)
+    drop_in = LlamaTokenizer.from_pretrained(demo_checkpoint(), pad_token="<unk>", model_max_length=10**9)
     whole = text_of(size)
     lines = whole.split("\n")
     documents = [whole[at : at + 20_000] for at in range(0, len(whole), 20_000)]
@@ -61,7 +61,7 @@ def calls(size: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "LlamaTokenizer, one text", lambda: drop_in(whole)
     yield "LlamaTokenizer, lines", lambda: drop_in(lines)
     yield "LlamaTokenizer, offsets", lambda: drop_in(lines, return_offsets_mapping=True)
-    yield "LlamaTokenizer, padded", lambda: drop_in(lines, padding=True, return_tensors="np")
+    yield "LlamaTokenizer, padded", lambda: drop_in(documents, padding=True, return_tensors="np")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in.txt"
         source.write_text(whole, "utf-8")

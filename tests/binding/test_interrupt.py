@@ -60,8 +60,8 @@ def test_calls_of_some_time(engine, monkeypatch):
         INTERRUPTED
         + """
 fast = tokenizer.settings["engine"] == "fast"
-text = whole * (50 if fast else 10)
-batch = tokenizer.encode_batch([whole[:50_000]] * (1000 if fast else 100))
+text = whole * (25 if fast else 5)
+batch = tokenizer.encode_batch([whole[:50_000]] * (500 if fast else 50))
 ids = batch.ids.tolist()
 calls = {
     "encode": lambda: tokenizer.encode(text),
@@ -69,12 +69,12 @@ calls = {
     "count": lambda: tokenizer.count(text),
     "decode": lambda: tokenizer.decode(ids),
     "decode_bytes": lambda: tokenizer.decode_bytes(ids),
-    "decode_batch": lambda: [tokenizer.decode_batch(batch) for _ in range(5)],
-    "to_padded": lambda: [batch.to_padded(pad_id=0) for _ in range(20)],
-    "to_lists": lambda: [batch.to_lists() for _ in range(20)],
+    "decode_batch": lambda: [tokenizer.decode_batch(batch) for _ in range(3)],
+    "to_padded": lambda: [batch.to_padded(pad_id=0) for _ in range(5)],
+    "to_lists": lambda: [batch.to_lists() for _ in range(5)],
     "drop_in": lambda: drop_in(text),
     "drop_in decode": lambda: drop_in.decode(ids),
-    "offsets": lambda: drop_in([line * 20] * 5000, return_offsets_mapping=True),
+    "offsets": lambda: drop_in([line * 20] * 2000, return_offsets_mapping=True),
 }
 for name, call in calls.items():
     started = time.monotonic()
@@ -146,12 +146,15 @@ def test_other_threads_go_on():
         INTERRUPTED
         + """
 import threading
-text = whole * 50
+text = whole * 20
 results = []
-thread = threading.Thread(target=lambda: results.append(tokenizer.count([text] * 2)))
-thread.start()
-assert interrupted(thread.join)
-thread.join()
+ended = threading.Event()
+def work():
+    results.append(tokenizer.count([text] * 2))
+    ended.set()
+threading.Thread(target=work).start()
+interrupted(ended.wait)
+ended.wait()
 assert results[0].tolist() == [tokenizer.count(text)] * 2
 print("done")
 """
@@ -210,7 +213,7 @@ time.sleep(0.3)
     ],
 )
 def test_the_interpreter_ends_while_batches_run(end, code, message):
-    for _ in range(3):
+    for _ in range(2):
         result = start(IN_BACKGROUND + end)
         assert result.returncode == code
         assert result.stderr.rstrip().endswith(message)
