@@ -2,9 +2,9 @@
 
     python benches/interrupt.py [--mb 64] [--times 8] [--only NAME]
 
-Each call is first timed whole, and then interrupted at moments spread over its time: by a timer of the system, whose
-handler is Python's own for SIGINT. Shown are the milliseconds from the signal to the `KeyboardInterrupt`. Needs
-torch, and sentencepiece for training.
+Each call is first timed whole, and then interrupted at moments spread over its time: by a timer of the
+system, whose handler is Python's own for SIGINT. Shown are the milliseconds from the signal to the
+`KeyboardInterrupt`. Needs torch, and sentencepiece for training.
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ def calls(size: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "decode_batch of lists", lambda: tokenizer.decode_batch(rows)
     ids = [id for row in rows for id in row]
     yield "decode", lambda: tokenizer.decode(ids)
-    del rows, ids
     yield "LlamaTokenizer, one text", lambda: drop_in(whole)
     yield "LlamaTokenizer, lines", lambda: drop_in(lines)
     yield "LlamaTokenizer, offsets", lambda: drop_in(lines, return_offsets_mapping=True)

@@ -2,15 +2,15 @@
 
     PYTHONPATH=python:tests python benches/soak.py --seconds 3600
 
-Threads ask one tokenizer (and copies of it that get tokens of their own) for ids, offsets, texts, streams, padded
-arrays, chats, corpora and generated ids. The answers are known before: another process has found them with the
-general engine, one text at a time and without a cache (`LLAMATOK_ENGINE=general`), and where sentencepiece is
-installed its ids are compared with those, too. Texts that are new at each request are compared with a general
-tokenizer of this process.
+Threads ask one tokenizer (and copies of it that get tokens of their own) for ids, offsets, texts, streams,
+padded arrays, chats, corpora and generated ids. The answers are known before: another process has found them
+with the general engine, one text at a time and without a cache (`LLAMATOK_ENGINE=general`), and where
+sentencepiece is installed its ids are compared with those, too. Texts that are new at each request are compared
+with a general tokenizer of this process.
 
-Prints the requests and the resident memory each minute. The exit code is 1 when an answer was wrong, or when memory
-grew by more than `--tolerance` KB a minute in the second half. Time in which the process was stopped does not count.
-Needs torch, jinja2 and the extra "corpus".
+Prints the requests and the resident memory each minute. The exit code is 1 when an answer was wrong, or when
+memory grew by more than `--tolerance` KB a minute in the second half. Time in which the process was stopped
+does not count. Needs torch, jinja2 and the extra "corpus".
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support import texts as made
 
 import llamatok
 from llamatok import LlamaTokenizer, Tokenizer
+from support import texts as made
 
 MODEL = Path(llamatok.__file__).parent / "data" / "default.model"
 GENERAL = "LLAMATOK_ENGINE"
@@ -427,8 +427,9 @@ def main() -> int:
     growth = slope(half) if len(half) > 2 else 0.0
     print(f"\n{sizes[-1][0]:,.0f} s, {arguments.threads} threads, {len(wrong)} wrong answers")
     print(
-        f"resident: {sizes[0][1] / 1000:.1f} MB first, {half[0][1] / 1000:.1f} at half, {half[-1][1] / 1000:.1f} last, "
-        f"{max(size for _, size in sizes) / 1000:.1f} at most; second half {growth:+.1f} KB a minute"
+        f"resident: {sizes[0][1] / 1000:.1f} MB first, {half[0][1] / 1000:.1f} at half, "
+        f"{half[-1][1] / 1000:.1f} last, {max(size for _, size in sizes) / 1000:.1f} at most; "
+        f"second half {growth:+.1f} KB a minute"
     )
     for error in wrong[:5]:
         print(error)

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from support.processes import run, run_file
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -90,7 +91,7 @@ def test_a_pool_of_forked_workers():
 
 
 def test_workers_forked_before_they_serve():
-    """As gunicorn does with preloading: the parent encodes with threads, and forks while none of them work."""
+    """As gunicorn does with preloading: the parent encodes with threads, and forks when they are done."""
     out = run(
         """
         import os, signal
@@ -156,7 +157,8 @@ def test_forks_within_and_beside_a_corpus_run():
             signal.alarm(120)
             os._exit(0 if work("child") else 1)
         statuses.append(os.waitpid(child, 0)[1])
-        one, two = ([path.read_bytes() for path in (folder / name).glob("*.bin")] for name in ("parent", "child"))
+        one, two = (sorted((folder / name).glob("*.bin")) for name in ("parent", "child"))
+        one, two = ([path.read_bytes() for path in paths] for paths in (one, two))
         print(statuses, one == two)
         """
     )

@@ -3,9 +3,10 @@
 import signal
 
 import pytest
+
 from support.processes import run, start
 
-pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers of the system here")
+pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
 
 #: A timer's signal, handled as Python handles Ctrl-C.
 INTERRUPTED = """

@@ -1,10 +1,11 @@
 """Calls without number: neither references nor memory grow."""
 
 import pytest
+
 from support.processes import run
 
-#: Each round makes one call of each kind. Release builds of Python do not count all references, so that objects
-#: that outlive a call show as a higher count of what was given, as objects of the collector, or as memory.
+#: Each round makes one call of each kind. Release builds of Python do not count all references; objects that
+#: outlive a call show as a higher count of what was given, as objects of the collector, or as memory.
 CALLS = """
 import copy, gc, os, pickle, sys
 from llamatok import LlamaTokenizer, Tokenizer, TokenizerError, demo_checkpoint
