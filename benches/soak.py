@@ -5,8 +5,8 @@
 Threads ask one tokenizer (and copies of it that get tokens of their own) for ids, offsets, texts, streams,
 padded arrays, chats, corpora and generated ids. The answers are known before: another process has found them
 with the general engine, one text at a time and without a cache (`LLAMATOK_ENGINE=general`), and where
-sentencepiece is installed its ids are compared with those, too. Texts that are new at each request are compared
-with a general tokenizer of this process.
+sentencepiece is installed its ids are compared with those, too. Texts that are new at each request are
+compared with a general tokenizer of this process.
 
 Prints the requests and the resident memory each minute. The exit code is 1 when an answer was wrong, or when
 memory grew by more than `--tolerance` KB a minute in the second half. Time in which the process was stopped

@@ -9,20 +9,20 @@ import textwrap
 from pathlib import Path
 
 
-def start(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def start(code: str, *arguments: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
     """Run code; a process that hangs fails by its time."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *arguments],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=seconds,
         check=False,
     )
 
 
-def run(code: str, *arguments: str) -> str:
+def run(code: str, *arguments: str, seconds: float = 300) -> str:
     """Run code that must end well and silently; its output."""
-    result = start(code, *arguments)
+    result = start(code, *arguments, seconds=seconds)
     assert not result.stderr, result.stderr
     assert result.returncode == 0
     return result.stdout
