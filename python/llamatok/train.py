@@ -81,6 +81,7 @@ def train(
     Raises:
         ImportError: sentencepiece or protobuf is not installed.
         ValueError: A setting or an input cannot be used; the message says which.
+        KeyboardInterrupt: At once while documents are read; while the library merges, when it has done so.
     """
     sentencepiece, protobuf = _trainer()
     paths = [Path(os.fspath(path)) for path in _as_list(inputs)]
@@ -203,7 +204,7 @@ class _Lines:
         self.text_key = text_key
         self.longest = longest
         self.documents = self.lines = self.bytes = self.too_long = 0
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def __iter__(self) -> Iterator[str]:
         try:
@@ -213,7 +214,9 @@ class _Lines:
                     yield from self._lines_of(text)
             if self.lines == 0:
                 raise ValueError(f"no text in {', '.join(map(str, self.paths))}")
-        except Exception as error:
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # Ctrl-C, too
             self.error = error
             raise
 

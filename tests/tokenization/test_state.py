@@ -48,3 +48,12 @@ def test_tokens_with_names_of_a_models_own_can_be_set() -> None:
     assert tokenizer.special_tokens_map["image_token"] == "<im2>"
     tokenizer.image_token_id = 5
     assert tokenizer.image_token == tokenizer.convert_ids_to_tokens(5)
+
+
+def test_long_texts_are_warned_of_once(caplog):
+    """Not once for each length, of which there is no end."""
+    tokenizer = LlamaTokenizer.default(model_max_length=13)
+    for length in range(20, 40):
+        tokenizer("a " * length)
+    warnings = [record for record in caplog.records if "> 13)" in record.getMessage()]
+    assert len(warnings) == 1

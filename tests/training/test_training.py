@@ -157,3 +157,16 @@ def test_without_sentencepiece(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(ImportError, match=r"pip install 'llamatok\[train\]'"):
         train([_corpus(tmp_path)], tmp_path / "new.model", vocab_size=700)
+
+
+def test_ctrl_c_while_documents_are_read(tmp_path, monkeypatch):
+    """The library wraps what its iterator raises into an error of its own."""
+
+    def documents(*_: Any) -> Any:
+        yield "some words"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llamatok.train._documents", documents)
+    with pytest.raises(KeyboardInterrupt):
+        train([_corpus(tmp_path)], tmp_path / "out.model", vocab_size=500)
+    assert not (tmp_path / "out.model").exists()

@@ -14,10 +14,15 @@ class _Logger:
         """Log a warning."""
         self._logger.warning(message)
 
-    def warning_once(self, message: str) -> None:
-        """Log a warning unless the same was logged before in this process."""
-        if message not in self._seen:
-            self._seen.add(message)
+    def warning_once(self, message: str, kind: str | None = None) -> None:
+        """Log a warning unless one of its kind was logged before in this process.
+
+        `kind` stands for all messages that differ in numbers alone, which would go on without end; by default
+        the message is its own kind.
+        """
+        kind = message if kind is None else kind
+        if kind not in self._seen:
+            self._seen.add(kind)
             self._logger.warning(message)
 
     def error(self, message: str) -> None:

@@ -381,7 +381,8 @@ class Preparing(SpecialTokens):
         if verbose and 0 < limit < LARGE_INTEGER and length > limit:
             logger.warning_once(
                 "Token indices sequence length is longer than the specified maximum sequence length for "
-                f"this model ({length} > {limit})"
+                f"this model ({length} > {limit})",
+                kind=f"longer than {limit}",
             )
 
 

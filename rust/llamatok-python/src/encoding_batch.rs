@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList, PySlice, PyTuple};
 use pyo3::IntoPyObjectExt;
 
+use crate::interrupt::{detached, Signals};
 use crate::ints::Ints;
 use crate::pipeline::side;
 use crate::ragged::{borrow_array, rectangle};
@@ -228,7 +229,9 @@ impl EncodingBatch {
             || PyValueError::new_err(format!("{column} was not asked for: encode with offsets=True"));
         let (length, padding) = (length.unwrap_or(0), pad_value.into_pyobject(py)?);
         let lists = PyList::empty(py);
+        let mut signals = Signals::default();
         for row in 0..self.batch.len() {
+            signals.after(py, self.batch.row(row).len() + 1)?;
             let (before, after) = self.padding(row, length, side);
             let places = self.batch.row(row);
             let list = match name {
@@ -284,7 +287,7 @@ impl EncodingBatch {
         // SAFETY: the array is new, of this size, contiguous, and known to nobody else; it is kept until
         // the slice is gone.
         let cells: &mut [MaybeUninit<i64>] = unsafe { from_raw_parts_mut(cells, size) };
-        py.detach(|| {
+        detached(py, || {
             if width > 0 {
                 llamatok::pipeline::fill(cells, width, MIN_CELLS, |row, cells| {
                     let (before, after) = self.padding(row, width, side);
@@ -305,7 +308,7 @@ impl EncodingBatch {
                     });
                 });
             }
-        });
+        })?;
         Ok(array)
     }
 

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyInt, PyList, PyMemoryView, PyString, PyTuple};
 
 use crate::arrow;
+use crate::interrupt::Signals;
 use crate::ragged::Ragged;
 use crate::token_batch::TokenBatch;
 
@@ -121,8 +122,10 @@ pub fn extract_ragged(lists: &Bound<'_, PyAny>, vocab_size: usize) -> PyResult<R
                 lists.get_type().name()?
             )));
         };
+        let mut signals = Signals::default();
         for (row, list) in rows.enumerate() {
             push_ids(&list?, &IdSource { row: Some(row), vocab_size: Some(vocab_size) }, &mut ids)?;
+            signals.after(lists.py(), ids.len() - offsets[row] as usize + 1)?;
             offsets.push(ids.len() as i64);
         }
     }
@@ -155,7 +158,9 @@ fn push_ids(ids: &Bound<'_, PyAny>, source: &IdSource, found: &mut Vec<TokenId>)
 /// Appends the ids of a list. Nearly all are small numbers of Python's own type, which need no more
 /// than one call each.
 fn push_list(list: &Bound<'_, PyList>, source: &IdSource, found: &mut Vec<TokenId>) -> PyResult<()> {
+    let mut signals = Signals::default();
     for (index, item) in list.iter().enumerate() {
+        signals.after(list.py(), 1)?;
         let id = if item.is_exact_instance_of::<PyInt>() {
             // SAFETY: `item` is an int; and where -1 stands for an error, that is taken away.
             unsafe {

@@ -8,6 +8,11 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyInt, PyList};
 
+use crate::interrupt::Signals;
+
+/// The longest list that is made at once.
+pub const MAX_QUICK: usize = 1 << 16;
+
 /// The int objects of the ids of a vocabulary.
 pub struct Ints(Box<[PyOnceLock<Py<PyInt>>]>);
 
@@ -48,6 +53,9 @@ impl Ints {
         let len = before + ids.len() + after;
         let pad = |count: usize| (0..count).map(|_| padding.clone());
         let items = pad(before).chain(ids.iter().map(|&id| self.get(py, id))).chain(pad(after));
+        if len > MAX_QUICK {
+            return long_list(py, items);
+        }
         // SAFETY: the list is new and nobody else knows it; it has `len` places, each of which is set once
         // to an object whose reference is given away. Nothing in between runs other code, but for a garbage
         // collection, which lists with empty places stand.
@@ -59,6 +67,22 @@ impl Ints {
             Ok(list.cast_into_unchecked())
         }
     }
+}
+
+/// A list that takes long to make: signals are handled meanwhile, whose handlers may look at it.
+///
+/// # Errors
+/// What a handler has raised.
+pub fn long_list<'py>(
+    py: Python<'py>,
+    items: impl Iterator<Item = Bound<'py, PyInt>>,
+) -> PyResult<Bound<'py, PyList>> {
+    let (list, mut signals) = (PyList::empty(py), Signals::default());
+    for item in items {
+        signals.after(py, 1)?;
+        list.append(item)?;
+    }
+    Ok(list)
 }
 
 fn make(py: Python<'_>, id: TokenId) -> Bound<'_, PyInt> {

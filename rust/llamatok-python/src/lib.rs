@@ -6,6 +6,7 @@ mod arrow;
 mod encoding_batch;
 mod error;
 mod ids;
+mod interrupt;
 mod ints;
 mod linear;
 mod pipeline;
@@ -35,6 +36,11 @@ mod _core {
     use crate::token_batch::TokenBatch;
     #[pymodule_export]
     use crate::tokenizer::Tokenizer;
+
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        crate::interrupt::init(module.py())
+    }
 
     #[pymodule_export]
     #[allow(non_upper_case_globals)]

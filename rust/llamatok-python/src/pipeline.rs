@@ -14,6 +14,7 @@ use pyo3::IntoPyObjectExt;
 use crate::encoding_batch::EncodingBatch;
 use crate::error::{call_error, load_error};
 use crate::ids::{extract_ids, extract_ragged, IdSource};
+use crate::interrupt::{detached, Signals};
 use crate::ints::Ints;
 use crate::texts::{str_texts, StrTexts};
 use crate::tokenizer::{byte_count, thread_count, Core, Tokenizer, DETACH_IDS, DETACH_TEXT_BYTES};
@@ -411,7 +412,8 @@ impl Pipeline {
         };
         let bytes: usize = text_parts.iter().map(|text| text.len()).sum();
         let encode = || self.pipeline.encode_batch(first, second, &options, num_threads);
-        let batch = if bytes < DETACH_TEXT_BYTES && pairs.is_none() { encode() } else { py.detach(encode) };
+        let batch =
+            if bytes < DETACH_TEXT_BYTES && pairs.is_none() { encode() } else { detached(py, encode)? };
         let batch = batch.map_err(|error| call_error(&error))?;
         Ok(EncodingBatch::new(batch, self.pipeline.clone(), self.ints.clone()))
     }
@@ -435,7 +437,7 @@ impl Pipeline {
             self.pipeline.encode_into(text, pair, &options, &mut ids).map(|()| ids)
         };
         let bytes = text.len() + pair.map_or(0, str::len);
-        let ids = if bytes < DETACH_TEXT_BYTES { encode() } else { py.detach(encode) };
+        let ids = if bytes < DETACH_TEXT_BYTES { encode() } else { detached(py, encode)? };
         self.ints.list(py, &ids.map_err(|error| call_error(&error))?)
     }
 
@@ -465,7 +467,7 @@ impl Pipeline {
         };
         let pair = pair.as_ref().map(|pair| Sequences { parts: &pair[..], ends: None });
         let text = Sequences { parts: &text[..], ends: None };
-        let batch = py.detach(|| self.pipeline.encode_batch(text, pair, &options, Some(1)));
+        let batch = detached(py, || self.pipeline.encode_batch(text, pair, &options, Some(1)))?;
         let batch = batch.map_err(|error| call_error(&error))?;
         EncodingBatch::new(batch, self.pipeline.clone(), self.ints.clone()).row_tokens(py, 0)
     }
@@ -492,7 +494,7 @@ impl Pipeline {
             let mut text = String::new();
             self.pipeline.decode(&ids, &options, &mut text).map(|()| text)
         };
-        let text = if ids.len() < DETACH_IDS { decode() } else { py.detach(decode) };
+        let text = if ids.len() < DETACH_IDS { decode() } else { detached(py, decode)? };
         text.map_err(|error| call_error(&error))
     }
 
@@ -516,11 +518,17 @@ impl Pipeline {
         };
         let (py, num_threads) = (ids.py(), thread_count(num_threads)?);
         let lists = extract_ragged(ids, self.pipeline.vocab_size())?;
-        let texts =
-            py.detach(|| self.pipeline.decode_batch(&lists.values, &lists.offsets, &options, num_threads));
+        let texts = detached(py, || {
+            self.pipeline.decode_batch(&lists.values, &lists.offsets, &options, num_threads)
+        })?;
         let texts = texts.map_err(|error| call_error(&error))?;
-        let row = |ends: &[i64]| String::from_utf8_lossy(&texts.bytes[ends[0] as usize..ends[1] as usize]);
-        PyList::new(py, texts.offsets.windows(2).map(|ends| PyString::new(py, &row(ends))))
+        let mut signals = Signals::default();
+        let rows = texts.offsets.windows(2).map(|ends| {
+            let row = &texts.bytes[ends[0] as usize..ends[1] as usize];
+            signals.after(py, row.len() / 8 + 1)?;
+            Ok(PyString::new(py, &String::from_utf8_lossy(row)))
+        });
+        PyList::new(py, rows.collect::<PyResult<Vec<_>>>()?)
     }
 
     /// The text of tokens; "" for none.

@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use pyo3::IntoPyObjectExt;
 
 use crate::arrow;
+use crate::interrupt::Signals;
 use crate::ragged::{borrow_array, Ragged, Rows};
 
 /// Several texts: the UTF-8 of text `i` is `bytes[offsets[i]:offsets[i + 1]]`.
@@ -91,7 +92,11 @@ impl TextBatch {
 
     /// The texts as str.
     pub fn to_list<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        let texts = (0..self.texts.len()).map(|row| self.text(py, row));
+        let mut signals = Signals::default();
+        let texts = self.texts.rows().enumerate().map(|(row, text)| {
+            signals.after(py, text.len() / 8 + 1)?;
+            self.text(py, row)
+        });
         PyList::new(py, texts.collect::<PyResult<Vec<_>>>()?)
     }
 

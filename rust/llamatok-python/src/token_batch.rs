@@ -5,7 +5,7 @@ use std::slice::from_raw_parts_mut;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llamatok::vocabulary::MAX_PIECES;
-use llamatok::TokenId;
+use llamatok::{stop, TokenId};
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::{PyImportError, PyValueError};
 use pyo3::prelude::*;
@@ -14,6 +14,8 @@ use pyo3::IntoPyObjectExt;
 
 use crate::arrow;
 use crate::ids::{extract_ids, IdSource};
+use crate::interrupt::{detached, Signals};
+use crate::ints::{long_list, MAX_QUICK};
 use crate::ragged::{borrow_array, rectangle, Ragged, Rows};
 
 /// The ids of several texts: those of text `i` are `ids[offsets[i]:offsets[i + 1]]`.
@@ -99,7 +101,15 @@ impl TokenBatch {
     /// The ids as lists of int, one a text.
     fn to_lists<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let mut ints = Ints::new(py, &self.lists.values);
-        let rows = self.lists.rows().map(|row| PyList::new(py, row.iter().map(|&id| ints.get(id))));
+        let mut signals = Signals::default();
+        let rows = self.lists.rows().map(|row| {
+            signals.after(py, row.len() + 1)?;
+            let row = row.iter().map(|&id| ints.get(id));
+            if row.len() > MAX_QUICK {
+                return long_list(py, row);
+            }
+            PyList::new(py, row)
+        });
         PyList::new(py, rows.collect::<PyResult<Vec<_>>>()?)
     }
 
@@ -157,6 +167,15 @@ impl TokenBatch {
     }
 }
 
+/// A list of ids.
+pub fn id_list<'py>(py: Python<'py>, ids: &[TokenId]) -> PyResult<Bound<'py, PyList>> {
+    if ids.len() <= MAX_QUICK {
+        return PyList::new(py, ids);
+    }
+    let mut ints = Ints::new(py, ids);
+    long_list(py, ids.iter().map(|&id| ints.get(id)))
+}
+
 /// Makes the objects of ids. The same id is the same object throughout, which takes less time to
 /// look up than to make, and 8 bytes an id instead of 40.
 struct Ints<'py> {
@@ -199,12 +218,15 @@ fn pad<'py>(
         let size = rows * width;
         (from_raw_parts_mut(id_cells, size), from_raw_parts_mut(mask_cells, size))
     };
-    py.detach(|| {
+    detached(py, || {
         if width == 0 {
             return;
         }
         let cells = id_cells.chunks_exact_mut(width).zip(mask_cells.chunks_exact_mut(width));
-        for (list, (ids, mask)) in lists.rows().zip(cells) {
+        for (row, (list, (ids, mask))) in lists.rows().zip(cells).enumerate() {
+            if stop::is_due(row, stop::rows(width)) {
+                return;
+            }
             let list = &list[..list.len().min(width)];
             let padding = width - list.len();
             let (start, end) = if left { (padding, width) } else { (0, list.len()) };
@@ -216,7 +238,7 @@ fn pad<'py>(
             ids[rest.clone()].fill(MaybeUninit::new(i64::from(pad_id)));
             mask[rest].fill(MaybeUninit::new(0));
         }
-    });
+    })?;
     Ok((ids, mask))
 }
 

@@ -12,10 +12,11 @@ use pyo3::IntoPyObjectExt;
 
 use crate::error::{call_error, load_error, TokenizerError};
 use crate::ids::{extract_id, extract_ids, extract_ragged, out_of_range, IdSource};
+use crate::interrupt::{detached, interruptible};
 use crate::stream_decoder::{Decoder, StreamDecoder};
 use crate::text_batch::TextBatch;
 use crate::texts::{single_text, text_bytes, texts_of, Texts};
-use crate::token_batch::TokenBatch;
+use crate::token_batch::{id_list, TokenBatch};
 
 /// The model of `Tokenizer.default`.
 const DEFAULT_MODEL: &[u8] = include_bytes!("../../../python/llamatok/data/default.model");
@@ -234,8 +235,8 @@ impl Tokenizer {
             let mut ids = Vec::with_capacity(text.len() / 3 + 8);
             either!(self.tokenizer, core => core.encode_into(text, &options, &mut ids)).map(|()| ids)
         };
-        let ids = if text.len() < DETACH_TEXT_BYTES { encode() } else { py.detach(encode) };
-        PyList::new(py, ids.map_err(|error| call_error(&error))?)
+        let ids = if text.len() < DETACH_TEXT_BYTES { encode() } else { detached(py, encode)? };
+        id_list(py, &ids.map_err(|error| call_error(&error))?)
     }
 
     /// The ids of several texts.
@@ -255,15 +256,18 @@ impl Tokenizer {
             // Other threads need not wait until Python has made the UTF-8 of all texts.
             Texts::Objects(objects) => {
                 let finish = |work: &mut (dyn FnMut() + Send)| py.detach(work);
-                either!(self.tokenizer, core => {
-                    core.encode_batch_from(texts_of(&objects), &options, num_threads, finish)?
-                })
+                interruptible(py, || {
+                    either!(self.tokenizer, core => {
+                        core.encode_batch_from(texts_of(&objects), &options, num_threads, finish)
+                    })
+                })??
             }
             owners => {
                 let slices = owners.slices()?;
-                py.detach(
+                detached(
+                    py,
                     || either!(self.tokenizer, core => core.encode_batch(&slices, &options, num_threads)),
-                )
+                )?
             }
         };
         let pad_id = self.tokenizer.pad_id();
@@ -285,13 +289,15 @@ impl Tokenizer {
         let num_threads = thread_count(num_threads)?;
         if let Some(text) = text_bytes(texts)? {
             let count = || either!(self.tokenizer, core => core.count(text, &options));
-            let count = if text.len() < DETACH_TEXT_BYTES { count() } else { py.detach(count) };
+            let count = if text.len() < DETACH_TEXT_BYTES { count() } else { detached(py, count)? };
             return count.map_err(|error| call_error(&error))?.into_bound_py_any(py);
         }
         let owners = Texts::extract(texts)?;
         let slices = owners.slices()?;
-        let counts =
-            py.detach(|| either!(self.tokenizer, core => core.count_batch(&slices, &options, num_threads)));
+        let counts = detached(
+            py,
+            || either!(self.tokenizer, core => core.count_batch(&slices, &options, num_threads)),
+        )?;
         Ok(PyArray1::from_vec(py, counts.map_err(|error| call_error(&error))?).into_any())
     }
 
@@ -300,7 +306,7 @@ impl Tokenizer {
     fn decode(&self, ids: &Bound<'_, PyAny>, skip_special_tokens: bool) -> PyResult<String> {
         let (py, ids) = (ids.py(), extract_ids(ids, &IdSource::single(self.vocab_size()))?);
         let decode = || either!(self.tokenizer, core => core.decode(&ids, skip_special_tokens));
-        let text = if ids.len() < DETACH_IDS { decode() } else { py.detach(decode) };
+        let text = if ids.len() < DETACH_IDS { decode() } else { detached(py, decode)? };
         text.map_err(|error| call_error(&error))
     }
 
@@ -313,7 +319,7 @@ impl Tokenizer {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let (py, ids) = (ids.py(), extract_ids(ids, &IdSource::single(self.vocab_size()))?);
         let decode = || either!(self.tokenizer, core => core.decode_bytes(&ids, skip_special_tokens));
-        let bytes = if ids.len() < DETACH_IDS { decode() } else { py.detach(decode) };
+        let bytes = if ids.len() < DETACH_IDS { decode() } else { detached(py, decode)? };
         Ok(PyBytes::new(py, &bytes.map_err(|error| call_error(&error))?))
     }
 
@@ -343,7 +349,7 @@ impl Tokenizer {
                 core.decode_batch(&lists.values, &lists.offsets, skip_special_tokens, num_threads)
             })
         };
-        let texts = py.detach(decode).map_err(|error| match error.kind() {
+        let texts = detached(py, decode)?.map_err(|error| match error.kind() {
             ErrorKind::IdOutOfRange => out_of_range(&lists, self.vocab_size()),
             _ => call_error(&error),
         })?;

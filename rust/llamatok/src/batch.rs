@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::Mutex;
 
+use crate::stop;
 use crate::vocabulary::TokenId;
 use crate::Result;
 
@@ -286,6 +287,9 @@ pub(crate) fn run<T: Send>(
     let slots: Vec<Mutex<Option<Result<T>>>> = tasks.iter().map(|_| Mutex::new(None)).collect();
     let drain = || {
         while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&i| i < tasks.len()) {
+            if stop::is_asked() {
+                break;
+            }
             let result = work(&tasks[index]);
             if let Ok(mut slot) = slots[index].lock() {
                 *slot = Some(result);
@@ -293,6 +297,9 @@ pub(crate) fn run<T: Send>(
         }
     };
     share(threads, drain);
+    if stop::is_asked() {
+        return Ok(Vec::new());
+    }
     // Every index was taken by some thread, and all of them have ended.
     slots.into_iter().filter_map(|slot| slot.into_inner().ok().flatten()).collect()
 }
@@ -317,23 +324,27 @@ pub(crate) fn run_while_made<J: Send, T: Send, E>(
     let drain = || {
         let next = || receiver.lock().ok().and_then(|receiver| receiver.recv().ok());
         while let Some((index, job)) = next() {
+            if stop::is_asked() {
+                break;
+            }
             let result = work(job);
             if let Ok(mut results) = results.lock() {
                 results.push((index, result));
             }
         }
     };
+    let shared = stop::share();
     std::thread::scope(|scope| {
         let mut helpers = Vec::new();
         let mut last = make().transpose()?;
         for index in 0.. {
-            let Some(job) = last else { break };
+            let Some(job) = last.filter(|_| !stop::is_asked()) else { break };
             last = make().transpose()?;
             let _ = sender.send((index, job));
             // This thread will take a job as well.
             if last.is_some() && helpers.len() + 1 < thread_count(num_threads) {
                 // Where the system gives no more threads, the others do the work.
-                helpers.extend(std::thread::Builder::new().spawn_scoped(scope, drain));
+                helpers.extend(std::thread::Builder::new().spawn_scoped(scope, || shared.help(drain)));
             }
         }
         drop(sender);
@@ -349,6 +360,9 @@ pub(crate) fn run_while_made<J: Send, T: Send, E>(
         drain();
         Ok(())
     })?;
+    if stop::is_asked() {
+        return Ok(Ok(Vec::new()));
+    }
     let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     results.sort_unstable_by_key(|&(index, _)| index);
     Ok(results.into_iter().map(|(_, result)| result).collect())
@@ -356,10 +370,11 @@ pub(crate) fn run_while_made<J: Send, T: Send, E>(
 
 /// Runs `drain`, which works until nothing is left, on this thread and as many more as make up `threads`.
 pub(crate) fn share(threads: usize, drain: impl Fn() + Sync) {
+    let shared = stop::share();
     std::thread::scope(|scope| {
         for _ in 1..threads {
             // Where the system gives no more threads, the others do the work.
-            if std::thread::Builder::new().spawn_scoped(scope, &drain).is_err() {
+            if std::thread::Builder::new().spawn_scoped(scope, || shared.help(&drain)).is_err() {
                 break;
             }
         }
@@ -379,6 +394,9 @@ pub fn fill<T: Send>(cells: &mut [T], width: usize, min_cells: usize, fill: impl
     share(threads, || {
         while let Some((index, cells)) = next() {
             for (row, cells) in cells.chunks_mut(width).enumerate() {
+                if stop::is_due(row, stop::rows(width)) {
+                    return;
+                }
                 fill(index * part + row, cells);
             }
         }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::model::Model;
+use crate::stop;
 use crate::vocabulary::{parse_byte_piece, PieceKind, TokenId, SPACE_SYMBOL};
 use crate::{Error, Result};
 
@@ -190,13 +191,20 @@ impl DecodeTable {
         position: &mut Position,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let mut index = 0;
+        let (mut index, mut next_look) = (0, stop::IDS);
         while index < ids.len() {
+            if index >= next_look {
+                if stop::is_asked() {
+                    break;
+                }
+                next_look = index + stop::IDS;
+            }
             if !position.at_start {
                 // Where a piece stands matters no more.
-                index += self.copy_slots(&ids[index..], out);
-                if index == ids.len() {
-                    break;
+                let end = ids.len().min(next_look);
+                index += self.copy_slots(&ids[index..end], out);
+                if index == end {
+                    continue;
                 }
             }
             let entry = self.entry(ids, index)?;

@@ -14,6 +14,7 @@ pub mod pipeline;
 pub mod post_process;
 mod random;
 mod special;
+pub mod stop;
 mod tokenizer;
 pub mod vocabulary;
 

@@ -8,6 +8,7 @@ use crate::batch::{self, Arenas, Part, TextBatch, TokenBatch, SLICE_BYTES};
 use crate::bpe::engine::{Engine, Worker};
 use crate::decode::{self, DecodeTable, StreamDecoder};
 use crate::special::{Part as SpecialPart, SpecialMatcher};
+use crate::stop;
 use crate::{Error, Model, Result, TokenId};
 
 /// What is added to the ids of a text, and what is found in it.
@@ -244,12 +245,16 @@ impl Tokenizer {
         let parts = batch::run(&tasks, num_threads, |task| {
             self.inner.engine.with_worker(|worker| {
                 let mut ids = std::mem::take(&mut worker.ids);
-                let count = |slice: &Slice<'_>| {
+                let mut count = |slice: &Slice<'_>| {
                     ids.clear();
                     self.encode_slice(worker, slice, options, &mut ids)?;
                     Ok(ids.len() as i64)
                 };
-                let counts = slices[task.clone()].iter().map(count).collect::<Result<Vec<i64>>>();
+                let going_on = slices[task.clone()]
+                    .iter()
+                    .enumerate()
+                    .take_while(|&(index, _)| !stop::is_due(index, stop::ROUNDS));
+                let counts = going_on.map(|(_, slice)| count(slice)).collect::<Result<Vec<i64>>>();
                 worker.ids = ids;
                 counts
             })
@@ -309,6 +314,9 @@ impl Tokenizer {
             let bytes = batch::with_capacity(decode::room(ids));
             let mut part = TextBatch { bytes, offsets: Vec::with_capacity(task.len() + 1) };
             for index in task.clone() {
+                if stop::is_due(index, stop::ROUNDS) {
+                    break;
+                }
                 self.inner
                     .decode_table
                     .decode(lists[index], skip_special_tokens, &mut part.bytes)
@@ -387,7 +395,10 @@ impl Tokenizer {
             let start = ids.len();
             let mut ends = Vec::with_capacity(slices.len() + 1);
             self.inner.engine.with_worker(|worker| {
-                for slice in slices {
+                for (index, slice) in slices.iter().enumerate() {
+                    if stop::is_due(index, stop::ROUNDS) {
+                        break;
+                    }
                     self.encode_slice(worker, slice, options, ids)?;
                     if slice.ends_text {
                         ends.push((ids.len() - start) as i64);

@@ -20,6 +20,7 @@ use super::scan::{Level, Scanner, BLOCK};
 use super::words::{Merged, Reason, Splits, WordMerger, WordScratch, SPACE};
 use crate::batch::{self, SLICE_BYTES};
 use crate::model::Model;
+use crate::stop;
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary, SPACE_SYMBOL};
 
 /// Units that are looked up together.
@@ -185,6 +186,9 @@ impl FastMerger {
             fill(part, buffer);
             rest = tail;
             self.encode_buffer(cache, scratch, rest.is_empty(), out);
+            if !rest.is_empty() && stop::is_asked() {
+                break;
+            }
         }
         if let Some(unknown) = self.fused_id {
             fuse(out, first, unknown);

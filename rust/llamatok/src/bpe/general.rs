@@ -8,11 +8,15 @@ use super::merges::{Merges, Symbol, NO_SYMBOL};
 use super::Map;
 use crate::normalize::UserDefinedMatcher;
 use crate::random::Random;
+use crate::stop;
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary};
 use crate::{Error, Result};
 
 /// How deep SentencePiece takes unused pieces apart (`kMaxBpeResegmentDepth`, sentencepiece 0.2.3).
 const MAX_RESEGMENT_DEPTH: usize = 100;
+
+/// How much text may be encoded between two looks whether to [stop], in bytes.
+const LOOK_BYTES: usize = 64 << 10;
 
 /// Encodes normalized text as SentencePiece's `bpe::Model::Encode` does.
 #[derive(Debug)]
@@ -136,13 +140,19 @@ impl GeneralMerger {
             // How an unused piece is taken apart depends on the candidates of the whole text.
             return self.encode_uncut(text, scratch, skips, emitter);
         }
-        let mut start = 0;
+        let (mut start, mut next_look) = (0, LOOK_BYTES);
         let mut chars = text.char_indices();
         let Some((_, mut left)) = chars.next() else { return Ok(()) };
         for (index, right) in chars {
             if !self.adjacency.contains(left, right) {
                 self.encode_uncut(&text[start..index], scratch, skips, emitter)?;
                 start = index;
+                if index >= next_look {
+                    if stop::is_asked() {
+                        return Ok(());
+                    }
+                    next_look = index + LOOK_BYTES;
+                }
             }
             left = right;
         }
@@ -176,7 +186,12 @@ impl GeneralMerger {
             first.extend(self.candidate(nodes, left, splits).map(Reverse));
         }
         *agenda = BinaryHeap::from(first);
+        let mut rounds = 0;
         while let Some(Reverse(entry)) = agenda.pop() {
+            rounds += 1;
+            if stop::is_due(rounds, stop::ROUNDS) {
+                return Ok(());
+            }
             let left = entry as u32;
             let node = nodes[left as usize];
             if node.len == 0 || node.next == NO_NODE {

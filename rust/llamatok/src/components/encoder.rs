@@ -17,6 +17,7 @@ use super::{
     AlignedText, BpeModel, Metaspace, Normalizer, Pattern, PreTokenizer, PrependScheme, TokenizerJson,
 };
 use crate::bpe::ranked::{RankedEngine, RankedWorker, Span, WordRule};
+use crate::stop;
 use crate::vocabulary::SPACE_SYMBOL;
 use crate::{CacheInfo, Result, TokenId};
 
@@ -229,6 +230,9 @@ impl Encoder {
         }
         let mut spans = Vec::new();
         for (index, word) in words.iter().enumerate() {
+            if stop::is_due(index, stop::ROUNDS) {
+                break;
+            }
             spans.clear();
             match &mut drop {
                 Some(drop) => {

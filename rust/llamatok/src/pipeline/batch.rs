@@ -10,6 +10,7 @@ use crate::batch::{concat, run, share_out_by, thread_count};
 use crate::components::Truncation;
 use crate::post_process::{TemplateItem, Templates};
 use crate::random::Random;
+use crate::stop;
 use crate::vocabulary::TokenId;
 use crate::{Error, Result};
 
@@ -271,6 +272,9 @@ impl Pipeline {
         part.ends.reserve(task.len());
         let mut scratch = [Columns::new(options.details), Columns::new(options.details)];
         for index in task.clone() {
+            if stop::is_due(index, stop::ROUNDS) {
+                break;
+            }
             let mut random = Random::new(seed, index as u64);
             let mut encode = |sequences: Sequences<'_>, out: &mut Columns| {
                 for (word, text) in (0..).zip(sequences.get(index)) {

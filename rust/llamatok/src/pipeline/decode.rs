@@ -5,6 +5,7 @@ use super::sentencepiece::SlowSettings;
 use super::{Pipeline, Rules};
 use crate::batch::{self, run, share_out_by, TextBatch};
 use crate::decode::{room, DecodeTable, Position};
+use crate::stop;
 use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::{Error, Result, Tokenizer};
 
@@ -124,6 +125,9 @@ impl Pipeline {
             ));
             let mut ends = Vec::with_capacity(task.len() + 1);
             for index in task.clone() {
+                if stop::is_due(index, stop::ROUNDS) {
+                    break;
+                }
                 self.decode(lists[index], options, &mut text)
                     .map_err(|error| error.shift_index(offsets[index] as usize))?;
                 ends.push(text.len() as i64);
@@ -188,6 +192,9 @@ impl Pipeline {
             *parts += 1;
         };
         for (index, &id) in ids.iter().enumerate() {
+            if stop::is_due(index, stop::IDS) {
+                break;
+            }
             let flag = flags.get(id);
             if flag == 0 && (id as usize) < base {
                 // Nearly all are of this kind.

@@ -6,6 +6,7 @@
 use super::decode::DecodeOptions;
 use super::Pipeline;
 use crate::components::{byte_of, Decoder, Pattern};
+use crate::stop;
 use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 
 /// A decoder, ready to run.
@@ -110,7 +111,11 @@ impl JsonDecoder {
         let start = out.len();
         // Where the run of byte tokens that is under way begins.
         let mut run = None;
-        for entry in ids.iter().filter_map(|&id| entries.get(id as usize)) {
+        for (index, &id) in ids.iter().enumerate() {
+            if stop::is_due(index, stop::IDS) {
+                break;
+            }
+            let Some(entry) = entries.get(id as usize) else { continue };
             if entry.kind == Kind::None || (skip_special && entry.is_special) {
                 continue;
             }

@@ -9,6 +9,7 @@ use crate::bpe::fast::{FastMerger, FastScratch, MAX_KEPT_BYTES};
 use crate::bpe::scan::Level;
 use crate::bpe::words::Reason;
 use crate::components::BpeModel;
+use crate::stop;
 use crate::vocabulary::SPACE_SYMBOL;
 use crate::{CacheInfo, Result, TokenId};
 
@@ -164,12 +165,14 @@ impl RankedEngine {
         }
         let RankedWorker { general, text: buffer, .. } = worker;
         self.fill(buffer, text, prefix);
-        let mut words = Words { rest: buffer, splits: self.rule.splits };
-        words.try_for_each(|word| {
-            self.merge(word, general, None)?;
-            ids.extend(general.parts.iter().map(|part| part.id));
-            Ok(())
-        })
+        let words = Words { rest: buffer, splits: self.rule.splits };
+        words.enumerate().take_while(|&(index, _)| !stop::is_due(index, stop::ROUNDS)).try_for_each(
+            |(_, word)| {
+                self.merge(word, general, None)?;
+                ids.extend(general.parts.iter().map(|part| part.id));
+                Ok(())
+            },
+        )
     }
 
     /// Appends the tokens of one word, in which spaces have been replaced already, and their places.

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::bpe::{Map, Set};
 use crate::components::BpeModel;
+use crate::stop;
 use crate::{Error, Result, TokenId};
 
 /// A model's merges, by pair.
@@ -166,8 +167,9 @@ impl Merger {
         if let Some(drop) = drop {
             self.merge_parts(parts, links, agenda, skipped, drop);
         } else {
-            let mut start = 0;
-            while start < parts.len() {
+            let (mut start, mut rounds) = (0, 0);
+            while start < parts.len() && !stop::is_due(rounds, stop::ROUNDS) {
+                rounds += 1;
                 let next =
                     (start + 1..parts.len()).find(|&end| !self.may_join(parts[end - 1].id, parts[end].id));
                 let end = next.unwrap_or(parts.len());
@@ -250,8 +252,12 @@ impl Merger {
         first.extend((0..last).filter_map(|left| candidate(parts, left, left + 1)).map(Reverse));
         *agenda = BinaryHeap::from(first);
         skipped.clear();
-        let mut last = None;
+        let (mut last, mut rounds) = (None, 0);
         while let Some(Reverse(top)) = agenda.pop() {
+            rounds += 1;
+            if stop::is_due(rounds, stop::ROUNDS) {
+                break;
+            }
             if drop() {
                 skipped.push(top);
                 continue;
