@@ -5,7 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
 
-.PHONY: setup build test lint docs bench dist
+TARGET ?= x86_64-unknown-linux-gnu
+
+.PHONY: setup build test lint docs bench dist audit
 
 setup:  ## a virtual environment with the package and all that tests and linters need
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +34,9 @@ docs:  ## site/index.html
 bench:  ## the parts in Rust; benches/README.md has the comparison with other libraries
 	cargo bench --locked --package llamatok
 
-dist:  ## what docs/releasing.md checks
-	$(BIN)/maturin build --release --locked --out dist
-	$(BIN)/maturin sdist --out dist
+dist:  ## wheel and sdist, built twice and compared; docs/releasing.md has what else is checked
+	$(BIN)/pip install --quiet maturin ziglang
+	PATH="$(abspath $(BIN)):$$PATH" tools/reproducible.sh dist $(TARGET)
+
+audit:  ## licences, sources and known faults of the crates; needs `cargo install cargo-deny`
+	cargo deny check

@@ -476,6 +476,7 @@ impl Tokenizer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bpe::MAX_UNCUT;
     use crate::{Piece, PieceKind};
 
     fn tokenizer() -> Tokenizer {
@@ -512,6 +513,23 @@ mod tests {
                     assert!(expected == batch.unwrap().unwrap(), "{part:?}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn text_without_a_cut_that_fits_no_buffer_is_refused() {
+        let tokenizer = tokenizer();
+        assert_eq!(tokenizer.general_because(), None);
+        let options = EncodeOptions::default();
+        let most = MAX_UNCUT - 1;
+        for threads in [1, 3] {
+            let error = tokenizer
+                .encode_batch(&["a", &" ".repeat(MAX_UNCUT + SLICE_BYTES)], &options, Some(threads))
+                .unwrap_err();
+            assert_eq!((error.kind(), error.field()), (crate::ErrorKind::Unsupported, Some("text")));
+            // What comes next is not harmed, and the most that fits is encoded.
+            let count = |len| tokenizer.count_batch(&[" ".repeat(len)], &options, Some(threads)).unwrap();
+            assert_eq!(count(most), [most.div_ceil(2) as i64 + 1 - (most % 2) as i64]);
         }
     }
 }

@@ -160,8 +160,7 @@ impl Engine {
         let text = text.into();
         match &self.path {
             Path::Fast(fast) if self.is_plain() => {
-                fast.encode(&self.cache, &mut worker.fast, &to_valid(text), false, ids);
-                Ok(())
+                fast.encode(&self.cache, &mut worker.fast, &to_valid(text), false, ids)
             }
             _ => self.encode(worker, text, ids),
         }
@@ -202,8 +201,7 @@ impl Engine {
         if self.is_plain() {
             let prefix =
                 dummy_prefix && self.normalizer.settings().add_dummy_prefix && !text.as_bytes().is_empty();
-            fast.encode(cache, scratch, &to_valid(text), prefix, ids);
-            return Ok(());
+            return fast.encode(cache, scratch, &to_valid(text), prefix, ids);
         }
         normalized.clear();
         self.normalizer.normalize(text.as_bytes(), dummy_prefix, " ", normalized);
@@ -211,13 +209,12 @@ impl Engine {
         let mut rest: &str = &text;
         if let Some(matcher) = &self.user_defined {
             while let Some(found) = matcher.find(rest.as_bytes()) {
-                fast.encode(cache, scratch, &rest[..found.start], false, ids);
+                fast.encode(cache, scratch, &rest[..found.start], false, ids)?;
                 ids.extend(vocabulary.mergeable_id(&rest[found.clone()]));
                 rest = &rest[found.end..];
             }
         }
-        fast.encode(cache, scratch, rest, false, ids);
-        Ok(())
+        fast.encode(cache, scratch, rest, false, ids)
     }
 
     /// Whether [`encode_plain`](Self::encode_plain) serves.
@@ -233,9 +230,10 @@ impl Engine {
         text: &str,
         space_before: bool,
         ids: &mut Vec<TokenId>,
-    ) {
-        if let Path::Fast(fast) = &self.path {
-            fast.encode(&self.cache, &mut worker.fast, text, space_before, ids);
+    ) -> Result<()> {
+        match &self.path {
+            Path::Fast(fast) => fast.encode(&self.cache, &mut worker.fast, text, space_before, ids),
+            Path::General(..) => Ok(()),
         }
     }
 

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cache::{Cache, Cells, Handle, LongKey, ShortKey, Tables, LONG, MAX_CACHED_IDS, SHORT};
 use super::classes::ByteClasses;
+use super::general::uncut;
 use super::merges::ranks;
 use super::runs::{run_len, Runs};
 use super::scan::{Level, Scanner, BLOCK};
@@ -22,11 +23,15 @@ use crate::batch::{self, SLICE_BYTES};
 use crate::model::Model;
 use crate::stop;
 use crate::vocabulary::{PieceKind, TokenId, Vocabulary, SPACE_SYMBOL};
+use crate::Result;
 
 /// Units that are looked up together.
 const BATCH: usize = 128;
 /// How much text goes into the buffer at a time, in bytes.
 const PART: usize = 8 << 10;
+/// How much text without a cut fits the buffer, in bytes: places in it are numbers of 32 bits. Much less for the
+/// tests of this crate, which then come to it.
+pub(crate) const MAX_UNCUT: usize = if cfg!(test) { 2 << 20 } else { u32::MAX as usize - 4 * BLOCK };
 
 /// All that the fast path knows of a vocabulary.
 #[derive(Debug)]
@@ -161,6 +166,10 @@ impl FastMerger {
 
     /// Appends the ids of `text`, in which a space stands for `▁` (but literal `▁` may occur), with a
     /// space in front if `prefix` says so.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for 4 GiB of text without a place
+    /// where it may be cut.
     pub(crate) fn encode(
         &self,
         cache: &Arc<Cache>,
@@ -168,7 +177,7 @@ impl FastMerger {
         text: &str,
         prefix: bool,
         out: &mut Vec<TokenId>,
-    ) {
+    ) -> Result<()> {
         if scratch.threads > 1 && text.len() >= 2 * SLICE_BYTES {
             return self.encode_shared(cache, scratch.threads, text, prefix, out);
         }
@@ -181,8 +190,12 @@ impl FastMerger {
         }
         while !rest.is_empty() || !scratch.buffers.text.is_empty() {
             let buffer = &mut scratch.buffers.text;
+            let room = MAX_UNCUT - buffer.len();
+            if room < PART && room < rest.len() {
+                return Err(uncut());
+            }
             // At least as much as is there already, so that text without cuts takes linear time.
-            let (part, tail) = rest.split_at(boundary(rest, PART.max(buffer.len())));
+            let (part, tail) = rest.split_at(boundary(rest, PART.max(buffer.len()).min(room)));
             fill(part, buffer);
             rest = tail;
             self.encode_buffer(cache, scratch, rest.is_empty(), out);
@@ -193,6 +206,7 @@ impl FastMerger {
         if let Some(unknown) = self.fused_id {
             fuse(out, first, unknown);
         }
+        Ok(())
     }
 
     /// The same on several threads, which encode the parts between cuts.
@@ -203,7 +217,7 @@ impl FastMerger {
         text: &str,
         prefix: bool,
         out: &mut Vec<TokenId>,
-    ) {
+    ) -> Result<()> {
         let mut tasks = Vec::with_capacity(text.len() / SLICE_BYTES + 1);
         let mut start = 0;
         while text.len() - start >= 2 * SLICE_BYTES {
@@ -221,14 +235,18 @@ impl FastMerger {
                 Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, tasks.get(index)?)))
             {
                 let mut ids = Vec::with_capacity(range.len() / 3);
-                self.encode(cache, &mut scratch, &text[range.clone()], prefix && index == 0, &mut ids);
-                parts.lock().unwrap_or_else(PoisonError::into_inner).push((index, ids));
+                let text = &text[range.clone()];
+                let done = self.encode(cache, &mut scratch, text, prefix && index == 0, &mut ids);
+                parts.lock().unwrap_or_else(PoisonError::into_inner).push((index, done.map(|()| ids)));
             }
         });
         let mut parts = parts.into_inner().unwrap_or_else(PoisonError::into_inner);
         parts.sort_unstable_by_key(|&(index, _)| index);
-        out.reserve(parts.iter().map(|(_, ids)| ids.len()).sum());
-        parts.iter().for_each(|(_, ids)| out.extend_from_slice(ids));
+        out.reserve(parts.iter().flat_map(|(_, ids)| ids).map(Vec::len).sum());
+        for (_, ids) in parts {
+            out.extend_from_slice(&ids?);
+        }
+        Ok(())
     }
 
     /// The first place in `range` where `text` may be cut in two that are encoded by themselves: a run of

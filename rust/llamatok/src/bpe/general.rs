@@ -89,6 +89,11 @@ impl<'a> Emitter<'a> {
     }
 }
 
+/// The error for text whose places 32 bits do not count.
+pub(crate) fn uncut() -> Error {
+    Error::unsupported("text", "4 GiB without a place where this vocabulary allows to cut")
+}
+
 impl GeneralMerger {
     pub(crate) fn new(vocabulary: &Vocabulary, user_defined: Option<UserDefinedMatcher>) -> Self {
         Self {
@@ -167,10 +172,7 @@ impl GeneralMerger {
         emitter: &mut Emitter<'_>,
     ) -> Result<()> {
         if text.len() >= NO_NODE as usize {
-            return Err(Error::unsupported(
-                "text",
-                "4 GiB without a place where this vocabulary allows to cut",
-            ));
+            return Err(uncut());
         }
         let GeneralScratch { nodes, agenda, splits } = scratch;
         nodes.clear();

@@ -13,6 +13,9 @@ mod scan;
 pub(crate) mod trie;
 mod words;
 
+#[cfg(test)]
+pub(crate) use fast::MAX_UNCUT;
+
 /// Hash maps whose keys a model file chooses: quick, and seeded at random.
 pub(crate) type Map<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 /// The set that goes with [`Map`].

@@ -71,6 +71,7 @@ struct Masks {
 pub(crate) struct Scanner {
     level: Level,
     classes: ByteClasses,
+    #[cfg(target_arch = "x86_64")]
     tables: Tables,
     /// Whether the last space of a run is cut off from the others.
     cuts_runs: bool,
@@ -80,10 +81,25 @@ pub(crate) struct Scanner {
 
 /// Sets of ASCII characters for look-ups by shuffle: character `c` is in the set if bit `c >> 4` of
 /// entry `c & 15` is set.
+#[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
 struct Tables {
     first: [u8; 16],
     isolated: [u8; 16],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Tables {
+    fn new(classes: &ByteClasses) -> Self {
+        let set = |class: Class| {
+            let mut table = [0u8; 16];
+            for (c, _) in classes.ascii.iter().enumerate().filter(|(_, &of)| of == class) {
+                table[c & 15] |= 1 << (c >> 4);
+            }
+            table
+        };
+        Self { first: set(Class::First), isolated: set(Class::Isolated) }
+    }
 }
 
 /// What the last bytes of a block mean for the next one: masks of one bit.
@@ -98,14 +114,6 @@ struct Carry {
 
 impl Scanner {
     pub(crate) fn new(level: Level, classes: ByteClasses) -> Self {
-        let set = |class: Class| {
-            let mut table = [0u8; 16];
-            for (c, _) in classes.ascii.iter().enumerate().filter(|(_, &of)| of == class) {
-                table[c & 15] |= 1 << (c >> 4);
-            }
-            table
-        };
-        let tables = Tables { first: set(Class::First), isolated: set(Class::Isolated) };
         let class_bits = std::array::from_fn(|byte| match classes.ascii.get(byte) {
             Some(Class::Space) => 1 << SPACE_BIT,
             Some(Class::First) => 1 << FIRST_BIT,
@@ -114,7 +122,14 @@ impl Scanner {
             None if byte < usize::from(FIRST_WIDE) => 1 << OTHER_BIT,
             None => 1 << OTHER_BIT | 1 << WIDE_BIT,
         });
-        Self { level, classes, tables, class_bits: Box::new(class_bits), cuts_runs: true }
+        Self {
+            level,
+            #[cfg(target_arch = "x86_64")]
+            tables: Tables::new(&classes),
+            classes,
+            class_bits: Box::new(class_bits),
+            cuts_runs: true,
+        }
     }
 
     /// Leaves runs of spaces, and the words after them, in one unit.

@@ -38,7 +38,7 @@ impl BpeModel {
     pub fn new<S: Into<Box<str>>>(vocab: Vec<(S, TokenId)>) -> Result<Self> {
         let fault = |message: String| Err(Error::model_format("model.vocab", message));
         let len = vocab.len();
-        let room = vocab.iter().map(|&(_, id)| id as usize + 1).max().unwrap_or(0);
+        let room = vocab.iter().map(|&(_, id)| (id as usize).saturating_add(1)).max().unwrap_or(0);
         if room > 2 * len + MAX_GAPS {
             return fault(format!("the ids go up to {}, but there are only {len} tokens", room - 1));
         }

@@ -118,7 +118,7 @@ pub struct EncodingBatch {
     /// Rows that are left whole since more would have to be cut off than there is.
     pub unmet: Vec<i64>,
     /// For each row the number of tokens of its first text, where there are pairs.
-    first_lens: Option<Vec<u32>>,
+    first_lens: Option<Vec<usize>>,
     /// For each row a bit for each text of which it holds a window that has overflowed.
     overflown: Option<Vec<u8>>,
     templates: Arc<Templates>,
@@ -133,7 +133,7 @@ pub struct EncodingBatch {
 struct Part {
     columns: Columns,
     ends: Vec<i64>,
-    first_lens: Vec<u32>,
+    first_lens: Vec<usize>,
     samples: Vec<i64>,
     overflown: Vec<u8>,
     overflowing: Vec<TokenId>,
@@ -413,7 +413,7 @@ impl Pipeline {
         }
         part.ends.push(part.columns.len() as i64);
         if is_pair {
-            part.first_lens.push(ranges[0].len() as u32);
+            part.first_lens.push(ranges[0].len());
         }
         if options.overflow {
             part.samples.push(sample as i64);
@@ -506,7 +506,7 @@ impl EncodingBatch {
         let template = self.templates.of(is_pair);
         let added = if self.add_special_tokens { self.templates.num_special_tokens(is_pair) } else { 0 };
         let len = self.row(row).len() - added;
-        let first = self.first_lens.as_ref().map_or(len, |lens| lens[row] as usize);
+        let first = self.first_lens.as_ref().map_or(len, |lens| lens[row]);
         let overflown = self.overflown.as_ref().map_or(0, |overflown| overflown[row]);
         template.iter().filter_map(move |item| match item {
             TemplateItem::Sequence { sequence, type_id } => {

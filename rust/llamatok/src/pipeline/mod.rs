@@ -36,7 +36,7 @@ use crate::components::{Padding, TokenizerJson, Truncation};
 use crate::load::tokenizer_json as format;
 use crate::post_process::Templates;
 use crate::random::Random;
-use crate::{Result, TokenId, Tokenizer};
+use crate::{Error, Result, TokenId, Tokenizer};
 use columns::Columns;
 use spans::Units;
 
@@ -51,6 +51,19 @@ pub struct Pipeline {
     additional_special_ids: Arc<Set<TokenId>>,
     /// Made when ids are decoded.
     flags: Arc<OnceLock<decode::Flags>>,
+}
+
+/// The most bytes of a text with offsets, which are numbers of 31 bits. Much less for the tests of this crate, which
+/// then come to it.
+const MAX_COUNTED: usize = if cfg!(test) { 1 << 18 } else { i32::MAX as usize };
+
+/// Refuses a text, or what it is normalized to, in which 31 bits do not count the characters and words.
+fn check_counted(text: &str) -> Result<()> {
+    if text.len() > MAX_COUNTED {
+        let message = "offsets of 2 GiB of text or more\nhint: encode it without offsets, or in parts";
+        return Err(Error::unsupported("text", message));
+    }
+    Ok(())
 }
 
 /// Whose rules are followed.
@@ -347,7 +360,7 @@ impl Pipeline {
             Rules::SentencePiece { tokenizer, .. } => tokenizer.model().vocabulary.len(),
             Rules::TokenizerJson { rules, .. } => rules.model().id_limit(),
         };
-        self.added.tokens().iter().map(|token| token.id as usize + 1).fold(base, usize::max)
+        self.added.tokens().iter().map(|token| (token.id as usize).saturating_add(1)).fold(base, usize::max)
     }
 
     /// Whether the id is one of `all_special_tokens`.
@@ -394,6 +407,9 @@ impl Pipeline {
         random: &mut Random,
         out: &mut Columns,
     ) -> Result<()> {
+        if options.details {
+            check_counted(text)?;
+        }
         match (&self.rules, worker) {
             (
                 Rules::SentencePiece { tokenizer, settings, splitter, units },

@@ -211,8 +211,7 @@ impl Encoder<'_> {
             return engine.encode(worker, chunk.as_bytes(), ids);
         }
         if engine.serves_plain() {
-            engine.encode_plain(worker, chunk, front == Front::Space, ids);
-            return Ok(());
+            return engine.encode_plain(worker, chunk, front == Front::Space, ids);
         }
         let text = if front == Front::Space { [SPACE_SYMBOL, chunk].concat() } else { chunk.to_owned() };
         if !text.starts_with([' ', '▁']) {

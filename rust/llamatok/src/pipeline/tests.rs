@@ -114,6 +114,25 @@ fn a_json_decodes_by_table_as_step_by_step() {
 }
 
 #[test]
+fn offsets_that_their_numbers_do_not_hold_are_refused() {
+    let text = "ab ".repeat(MAX_COUNTED / 3);
+    let long = [text.as_str(), "abc"].concat();
+    let json = Pipeline::from_tokenizer_json(&pipeline(true).to_tokenizer_json().unwrap(), Some(0)).unwrap();
+    for pipeline in [pipeline(true), pipeline(false), json] {
+        let encode = |text, details| {
+            let options = PipelineOptions { details, ..PipelineOptions::default() };
+            pipeline.encode_batch(Sequences { parts: &[text], ends: None }, None, &options, Some(1))
+        };
+        let error = encode(&long, true).unwrap_err();
+        assert_eq!((error.kind(), error.field()), (crate::ErrorKind::Unsupported, Some("text")));
+        assert!(error.to_string().contains("hint: encode it without offsets"), "{error}");
+        assert_eq!(encode(&long, false).unwrap().spans, None);
+        let last = *encode(&text, true).unwrap().spans.unwrap().last().unwrap();
+        assert_eq!(last[1], text.len() as i32);
+    }
+}
+
+#[test]
 fn pairs_of_different_numbers_are_refused() {
     let sequences = |parts| Sequences { parts, ends: None };
     let options = PipelineOptions::default();

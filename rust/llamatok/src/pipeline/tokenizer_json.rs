@@ -8,6 +8,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::check_counted;
 use super::columns::Columns;
 use super::sentencepiece::Dropout;
 use super::spans::Units;
@@ -192,6 +193,9 @@ impl Encoder<'_> {
     ) -> Result<()> {
         let components = &self.rules.components;
         let aligned = components.normalize(chunk, start)?;
+        if out.details.is_some() {
+            check_counted(aligned.text())?;
+        }
         let mut tokens: Vec<AlignedToken> = Vec::new();
         self.splitter.split_normalized(aligned.text(), self.split_special, |(range, id)| {
             if range.start == range.end {
@@ -216,8 +220,8 @@ impl Encoder<'_> {
             if let Some(details) = &mut out.details {
                 details.spans.extend(tokens.iter().map(|token| rest.span(token.range)));
                 details.words.extend(tokens.iter().map(|token| rest.word_at(token.word)));
+                rest.words += words as i32;
             }
-            rest.words += words as i32;
             Ok(())
         })
     }

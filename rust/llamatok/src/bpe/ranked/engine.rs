@@ -160,8 +160,7 @@ impl RankedEngine {
             }
         }
         if let Path::Fast { merger, .. } = &self.path {
-            merger.encode(&self.cache, &mut worker.fast, text, prefix, ids);
-            return Ok(());
+            return merger.encode(&self.cache, &mut worker.fast, text, prefix, ids);
         }
         let RankedWorker { general, text: buffer, .. } = worker;
         self.fill(buffer, text, prefix);
@@ -186,7 +185,7 @@ impl RankedEngine {
         match &self.path {
             Path::Fast { merger, lens } if !is_whole => {
                 worker.ids.clear();
-                merger.encode(&self.cache, &mut worker.fast, word, false, &mut worker.ids);
+                merger.encode(&self.cache, &mut worker.fast, word, false, &mut worker.ids)?;
                 self.place(word, &worker.ids, lens, spans);
             }
             _ => {

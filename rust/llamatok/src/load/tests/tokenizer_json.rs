@@ -361,6 +361,7 @@ fn damage_is_named_by_its_place() {
         (r#""▁a": 5"#, r#""▁a": 2"#, "model.vocab", "the same id, 2"),
         (r#""▁a": 5"#, r#""a": 5"#, "model.vocab", "comes twice, with the ids 3 and 5"),
         (r#""▁a": 5"#, r#""▁a": 4000000000"#, "model.vocab", "go up to 4000000000"),
+        (r#""▁a": 5"#, r#""▁a": 4294967295"#, "model.vocab", "go up to 429496729"),
         (r#""▁a": 5"#, r#""▁b": 5"#, "model.merges[0]", "\"▁a\" is not in the vocabulary"),
         ("[\n        \"▁\",\n        \"a\"\n      ]", r#""▁a""#, "model.merges[0]", "not two tokens"),
         ("[\n        \"▁\",\n        \"a\"\n      ]", r#"["▁", "a"], "▁ a""#, "model.merges[1]", "one form"),
@@ -377,6 +378,12 @@ fn damage_is_named_by_its_place() {
         ("\"max_length\": 16", "\"max_length\": -1", "truncation.max_length", "not negative"),
         ("\"pad_id\": 3", "\"pad_id\": 5000000000", "padding.pad_id", "32 bits"),
         ("\"strategy\": \"OnlyFirst\"", "\"strategy\": \"Some\"", "truncation.strategy", "LongestFirst"),
+        (
+            "\"type_id\": 1",
+            "\"type_id\": 2147483648",
+            "post_processor.processors[0].pair[1].Sequence.type_id",
+            "more than 2147483647",
+        ),
         ("\"lstrip\": true", "\"l\": true", "added_tokens[1]", "\"lstrip\" is missing"),
         (
             "\"ids\": [\n              1\n            ]",

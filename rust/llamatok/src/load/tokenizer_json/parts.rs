@@ -192,7 +192,14 @@ fn template(node: &Node<'_>) -> Result<Template> {
 }
 
 fn template_piece(node: &Node<'_>) -> Result<TemplatePiece> {
-    let type_id = |node: &Node<'_>| node.field("type_id")?.u32();
+    let type_id = |node: &Node<'_>| {
+        let field = node.field("type_id")?;
+        match field.u32()? {
+            // The columns of type ids are int32.
+            id if id > i32::MAX as u32 => Err(field.fault(format!("{id} is more than {}", i32::MAX))),
+            id => Ok(id),
+        }
+    };
     if let Some(node) = node.get("SpecialToken")? {
         return Ok(TemplatePiece::SpecialToken {
             id: node.field("id")?.string()?.into(),
