@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
+TARGET ?= encode
+SECONDS ?= 60
 
-.PHONY: setup build test lint docs bench dist
+.PHONY: setup build test fuzz lint docs bench dist
 
 setup:  ## a virtual environment with the package and all that tests and linters need
 	$(PYTHON) -m venv $(VENV)
@@ -16,7 +18,11 @@ build:  ## the extension again, after a change to Rust or Python
 
 test:  ## TESTS=tests/cli for one folder
 	cargo test --locked --package llamatok --package llamatok-linear
+	cargo test --locked --manifest-path rust/fuzz/Cargo.toml --target-dir target
 	$(BIN)/python -m pytest $(TESTS)
+
+fuzz:  ## TARGET=encode SECONDS=60; rust/fuzz/README.md lists the targets
+	rust/fuzz/run $(TARGET) $(SECONDS)
 
 lint:
 	cargo fmt --all --check
