@@ -92,6 +92,10 @@ impl CharsMap {
         let mut best = None;
         let mut matches = 0;
         for (index, &byte) in text.iter().enumerate() {
+            // No key holds a NUL; units that are not in use may look like one.
+            if byte == 0 {
+                break;
+            }
             node ^= usize::from(byte);
             let Some(&unit) = self.units.get(node) else { break };
             if label(unit) != u32::from(byte) {
@@ -115,8 +119,8 @@ impl CharsMap {
 /// The number of bytes on the longest way from the root of a trie; `None` where it leads back to itself.
 fn longest_path(units: &[u32]) -> Option<usize> {
     // The units that are children of a place are those that differ from it by their label, all in one block
-    // of 256; they are put in order by that place. Those with the top bit are values.
-    let children = || (0..units.len()).filter(|&unit| units[unit] >> 31 == 0);
+    // of 256; they are put in order by that place. Those with the top bit are values, and no key holds a NUL.
+    let children = || (0..units.len()).filter(|&unit| units[unit] >> 31 == 0 && units[unit] & 0xFF != 0);
     let parent = |unit: usize| unit ^ (units[unit] & 0xFF) as usize;
     let mut starts = vec![0u32; units.len() + 1];
     for unit in children() {
@@ -191,7 +195,7 @@ mod tests {
 
     /// A map with the one rule `a` → `bc`: the root's children begin at unit 256.
     fn blob() -> Vec<u8> {
-        let mut units = vec![1u32 << 31; 512];
+        let mut units = vec![0u32; 512];
         units[0] = 256 << 10;
         let child = 256 ^ usize::from(b'a');
         // The value of `a` hangs below it at child ^ 1.
@@ -213,7 +217,7 @@ mod tests {
 
     /// A map with one key of `a`s, each of which is a child of the one before.
     fn long_key(len: usize) -> Vec<u8> {
-        let mut units = vec![1u32 << 31; (len + 2) * 256];
+        let mut units = vec![0u32; (len + 2) * 256];
         units[0] = 256 << 10;
         for depth in 1..=len {
             let unit = (depth * 256) ^ usize::from(b'a');
@@ -240,7 +244,6 @@ mod tests {
         let child = 256 ^ u32::from(b'a');
         let unit = (child ^ 256) << 10 | 1 << 8 | u32::from(b'a');
         cycle[4 + 4 * child as usize..][..4].copy_from_slice(&unit.to_le_bytes());
-        cycle[4 + 4 * 256..][..4].copy_from_slice(&(1u32 << 31).to_le_bytes());
         let error = CharsMap::new(&cycle, "f").unwrap_err().to_string();
         assert!(error.contains("leads back to itself"), "{error}");
     }
