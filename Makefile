@@ -4,10 +4,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TESTS ?= tests
+TARGET ?= encode
+SECONDS ?= 60
 
-TARGET ?= x86_64-unknown-linux-gnu
+TRIPLE ?= x86_64-unknown-linux-gnu
 
-.PHONY: setup build test lint docs bench dist audit
+.PHONY: setup build test fuzz lint docs bench dist audit
 
 setup:  ## a virtual environment with the package and all that tests and linters need
 	$(PYTHON) -m venv $(VENV)
@@ -18,7 +20,11 @@ build:  ## the extension again, after a change to Rust or Python
 
 test:  ## TESTS=tests/cli for one folder
 	cargo test --locked --package llamatok --package llamatok-linear
+	cargo test --locked --manifest-path rust/fuzz/Cargo.toml --target-dir target
 	$(BIN)/python -m pytest -n auto $(TESTS)
+
+fuzz:  ## TARGET=encode SECONDS=60; rust/fuzz/README.md lists the targets
+	rust/fuzz/run $(TARGET) $(SECONDS)
 
 lint:
 	cargo fmt --all --check
@@ -36,7 +42,7 @@ bench:  ## the parts in Rust; benches/README.md has the comparison with other li
 
 dist:  ## wheel and sdist, built twice and compared; docs/releasing.md has what else is checked
 	$(BIN)/pip install --quiet maturin ziglang
-	PATH="$(abspath $(BIN)):$$PATH" tools/reproducible.sh dist $(TARGET)
+	PATH="$(abspath $(BIN)):$$PATH" tools/reproducible.sh dist $(TRIPLE)
 
 audit:  ## licences, sources and known faults of the crates; needs `cargo install cargo-deny`
 	cargo deny check

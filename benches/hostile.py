@@ -125,6 +125,50 @@ def matcher(size: int) -> dict[str, list[Case]]:
     return {"added tokens": [case(name, tokenizer, text) for name, tokenizer, text in cases]}
 
 
+def nested(size: int) -> dict[str, list[Case]]:
+    """Added tokens within others, sought as transformers does it, and texts that they nearly fit."""
+    pipeline = _core.Pipeline.from_tokenizer(Tokenizer.default(), legacy=True)
+    chat = pipeline.with_added_tokens(added(["<|im_start|>", "<|im_end|>", "im", "<|im"]))
+    half = "a" * 2000
+    long = pipeline.with_added_tokens(added([f"{half}x{half}b", "x"]))
+    repeated = pipeline.with_added_tokens(added(["aaaaax" + "aaaaaxc" * 600 + "b", "x"]))
+    text = typical_text(size - 12 * (size // 100))
+    chatted = "".join(f"<|im_start|>{text[at : at + 88]}" for at in range(0, len(text), 88))
+    cases = [
+        ("typical", chat, chatted),
+        ("4,000 letters around one, all but found", long, f"{half}x" * (size // 2001)),
+        ("4,000 letters, all letters", long, "a" * size),
+        ("one that goes on behind a wrong letter", repeated, "aaaaaxc" * (size // 7)),
+    ]
+    return {"nested added tokens": [case(name, tokenizer, text) for name, tokenizer, text in cases]}
+
+
+def symbols(size: int) -> dict[str, list[Case]]:
+    """User-defined symbols of a `tokenizer.model`, put behind the pieces of the embedded one."""
+
+    def with_symbols(contents: list[str]) -> Tokenizer:
+        model = Tokenizer.default().__reduce__()[1][0]
+        return Tokenizer.from_bytes(model + b"".join(piece(content.encode()) for content in contents))
+
+    def piece(content: bytes) -> bytes:
+        body = field(1, content) + b"\x15\0\0\0\0\x18\x04"
+        return field(1, body)
+
+    def field(number: int, content: bytes) -> bytes:
+        # A length of two bytes holds 14 bits.
+        return bytes([number << 3 | 2, len(content) & 127 | 128, len(content) >> 7]) + content
+
+    long = with_symbols(["a" * 7000 + letter for letter in "bcdef"])
+    few = with_symbols([f"<sym{index}>" for index in range(5)])
+    return {
+        "user-defined symbols": [
+            case("typical", few, typical_text(size)),
+            case("5 of 7,000 letters, typical text", long, typical_text(size)),
+            case("5 of 7,000 letters, all but found", long, "a" * size),
+        ]
+    }
+
+
 def normalizers(size: int) -> dict[str, list[Case]]:
     """The steps of a `tokenizer.json`, on the texts that they like least."""
 
@@ -203,7 +247,7 @@ def stopping(size: int) -> dict[str, list[Case]]:
     }
 
 
-GROUPS = (merger, cache, matcher, normalizers, decode, templates, stopping)
+GROUPS = (merger, cache, matcher, nested, symbols, normalizers, decode, templates, stopping)
 
 
 def main() -> None:

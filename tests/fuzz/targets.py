@@ -9,9 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import struct
 import tempfile
-from collections.abc import Callable
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +75,10 @@ def tokenizer_json(data: bytes) -> None:
 
 
 def configuration(data: bytes) -> None:
-    """A `tokenizer_config.json` beside the default model."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "tokenizer.model").write_bytes(_model())
-        (Path(folder) / "tokenizer_config.json").write_bytes(data)
+    """A `tokenizer_config.json` beside a small model."""
+    with _folder() as folder:
+        (folder / "tokenizer.model").write_bytes(_small_model())
+        (folder / "tokenizer_config.json").write_bytes(data)
         try:
             tokenizer = llamatok.LlamaTokenizer.from_pretrained(folder, legacy=True)
         except UnicodeError:
@@ -131,27 +134,99 @@ def ids_out_of_range(data: bytes) -> None:
         default().decode(ids)
 
 
+#: Endings of a corpus's input files, and what is asked of a run: the first byte of an input tells both.
+ENDINGS = (
+    ".jsonl", ".txt", ".csv", ".jsonl.gz", ".jsonl.zst", ".parquet", ".arrow", ".jsonl.bz2", ".jsonl.xz",
+)  # fmt: skip
+ASKED: tuple[dict[str, Any], ...] = (
+    {},
+    {"format": "parquet"},
+    {"text_key": "a.text", "id_key": "id", "val_fraction": 0.5, "dedup": True},
+    {"invalid_utf8": "replace", "block_size": 1024, "add_bos": True},
+    {"skip_damaged": True, "format": "arrow", "id_key": "id"},
+    {"kind": "lines", "max_tokens": 4, "long_documents": "truncate"},
+    {"kind": "text", "separator": "\n\n", "pack": 8},
+    {"delimiter": ";", "columns": ["id"], "format": "parquet"},
+)
+#: One input of so many goes through a whole run too.
+WHOLE_RUNS = 64
+
+
 def corpus(data: bytes) -> None:
-    """An input file of a corpus; the first byte says of which kind it is, by its name's ending."""
+    """An input file of a corpus: read, parsed and tokenized as a run does it, without threads and journal."""
+    from llamatok.corpus.errors import CorpusError
+
+    with contextlib.suppress(CorpusError):
+        tokenize_in_place(data)
+    if zlib.crc32(data) % WHOLE_RUNS == 0:
+        tokenize_in_a_run(data)
+
+
+def tokenize_in_place(data: bytes) -> Counter[str]:
+    """How many documents, bytes, rejects and tokens are in an input. Raises `CorpusError`."""
+    from llamatok.corpus import api
+    from llamatok.corpus.local import raw_blocks
+    from llamatok.corpus.plan import Plan
+    from llamatok.corpus.work import Worker
+
+    source = _small_source()
+    found: Counter[str] = Counter()
+    with _folder() as folder:
+        path, asked = _input(folder, data)
+        settings = api.make_settings(api.tokenize_arguments({"inputs": [path], "output": "", **asked}))
+        worker = Worker(source, settings)
+        plan = Plan.make([path], settings, source)
+        for unit in plan.units:
+            for block in raw_blocks(plan, unit):
+                done = worker(unit.index, *block)
+                found.update({**done.counts, "tokens": len(done.documents.tokens)})
+    return found
+
+
+def tokenize_in_a_run(data: bytes) -> None:
+    """The same input by `llamatok.corpus.tokenize`: it is refused by both, or both find as many tokens."""
     from llamatok import corpus as corpora
     from llamatok.corpus.errors import CorpusError
 
-    endings = (
-        ".jsonl",
-        ".txt",
-        ".csv",
-        ".jsonl.gz",
-        ".jsonl.zst",
-        ".parquet",
-        ".arrow",
-        ".jsonl.bz2",
-        ".jsonl.xz",
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"in{endings[(data or b' ')[0] % len(endings)]}"
-        path.write_bytes(data[1:])
-        with contextlib.suppress(CorpusError):
-            corpora.tokenize([str(path)], Path(folder) / "out", workers=1, progress=False)
+    expected = found = None
+    with contextlib.suppress(CorpusError):
+        expected = tokenize_in_place(data)
+    with _folder() as folder, contextlib.suppress(CorpusError):
+        path, asked = _input(folder, data)
+        tokenizer = _small_source().tokenizer
+        found = corpora.tokenize(
+            [path], folder / "out", tokenizer=tokenizer, workers=1, progress=False, **asked
+        )
+    assert (found is None) == (expected is None)
+    if found is None or expected is None:
+        return
+    for name in ("documents_read", "bytes_read", "rejected", "too_long", "truncated"):
+        assert getattr(found, name) == expected[name], name
+    if not asked.keys() & {"dedup", "pack"}:
+        assert found.tokens == expected["tokens"]
+
+
+@functools.cache
+def _small_source() -> Any:
+    from llamatok.corpus.tokenizers import TokenizerSource
+
+    return TokenizerSource.of(Tokenizer.from_bytes(_small_model()))
+
+
+def _input(folder: Path, data: bytes) -> tuple[str, dict[str, Any]]:
+    """The path of an input with this content, and what is asked of the run."""
+    choice, ending = divmod((data or b" ")[0], len(ENDINGS))
+    path = folder / f"in{ENDINGS[ending]}"
+    path.write_bytes(data[1:])
+    return str(path), ASKED[choice % len(ASKED)]
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """An empty folder, in memory where there is one: a run waits for the disk at each step."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
@@ -208,6 +283,7 @@ def _field(number: int, data: bytes) -> bytes:
     return bytes([number << 3 | 2]) + length + bytes([rest]) + data
 
 
+@functools.cache
 def _small_model() -> bytes:
     pieces = [("<unk>", 2), ("<s>", 3), ("</s>", 3), *((f"<0x{byte:02X}>", 6) for byte in range(256)),
               ("\u2581", 1), ("a", 1), ("b", 1), ("ab", 1), ("\u2581ab", 1), ("<sym>", 4)]  # fmt: skip
@@ -241,6 +317,37 @@ def _small_gguf() -> bytes:
     return b"GGUF" + struct.pack("<IQQ", 3, 0, len(entries)) + body
 
 
+def _corpora() -> list[bytes]:
+    """An input of each kind, and something for each of what can be asked for."""
+    import bz2
+    import gzip
+    import io
+    import lzma
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    line = b'{"text": "hello there", "id": 3, "a": {"text": "b"}}\n'
+    table = pa.table({"text": ["ab", None, "b"], "id": [1, 2, 3]})
+    parquet, arrow = io.BytesIO(), io.BytesIO()
+    pq.write_table(table, parquet)
+    with pa.ipc.new_file(arrow, table.schema) as writer:
+        writer.write_table(table)
+    contents = (
+        line * 3, b"a b\n\nc\n", b"text,id\na,1\n\"b\nb\",2\n", gzip.compress(line * 9),
+        pa.compress(line * 9, "zstd", asbytes=True), parquet.getvalue(), arrow.getvalue(),
+        bz2.compress(line * 9), lzma.compress(line * 9),
+    )  # fmt: skip
+    plain = [bytes([ending]) + content for ending, content in enumerate(contents)]
+    # The first three kinds of files, whatever is asked for.
+    asked = [
+        bytes([choice * len(ENDINGS) + ending]) + contents[ending]
+        for choice in range(1, len(ASKED))
+        for ending in range(3)
+    ]
+    return plain + asked
+
+
 def seeds(target: str) -> list[bytes]:
     """What mutations begin with."""
     texts = [text.encode() for text in (*PROBE, "\u4f60\u597d \ufeff\u0000\t", "1234 don't \u0301\u200b")]
@@ -270,10 +377,7 @@ def seeds(target: str) -> list[bytes]:
     if target in ("decode", "stream", "ids_out_of_range"):
         return [struct.pack("<8H", *range(0, 4000, 500)) * 4, struct.pack("<8H", *range(230, 238)), b""]
     if target == "corpus":
-        import gzip
-
-        line = b'{"text": "hello there", "id": 3}\n'
-        return [b"\0" + line * 3, b"\1a b\n\nc\n", b"\2text,id\na,1\n", b"\3" + gzip.compress(line * 9)]
+        return _corpora()
     return texts
 
 

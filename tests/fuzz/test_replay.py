@@ -7,9 +7,9 @@ import itertools
 import pytest
 
 from fuzz.mutate import inputs, regressions
-from fuzz.targets import TARGETS, seeds
+from fuzz.targets import TARGETS, seeds, tokenize_in_a_run
 
-COUNTS = {"configuration": 40, "corpus": 20}
+COUNTS = {"corpus": 60}
 
 
 # pyarrow cannot hand over a bad row of CSV that is not UTF-8: it says so on standard error, and refuses it.
@@ -24,6 +24,14 @@ def test_replay(target: str) -> None:
     count = len(seeds(target)) + len(regressions(target)) + COUNTS.get(target, 150)
     for data in itertools.islice(inputs(target, 0), count):
         TARGETS[target](data)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_finds_what_its_parts_find() -> None:
+    """A run over each kind of input, and over what was a finding, is refused or comes to the same numbers."""
+    pytest.importorskip("pyarrow")
+    for data in [*seeds("corpus"), *regressions("corpus")]:
+        tokenize_in_a_run(data)
 
 
 @pytest.mark.parametrize("target", ["model", "tokenizer_json"])

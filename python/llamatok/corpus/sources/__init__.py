@@ -18,6 +18,7 @@ from llamatok.corpus.sources import tables, text
 from llamatok.corpus.sources.columns import json_schema
 from llamatok.corpus.sources.cut import cut_stream
 from llamatok.corpus.sources.jsonl import JsonBlock
+from llamatok.corpus.sources.utf8 import valid_utf8
 
 __all__ = ["json_fields", "read_unit", "split_input"]
 
@@ -111,13 +112,15 @@ def _sampled_schema(item: Input) -> pa.Schema | None:
     finally:
         stored.close()
     try:
-        return _inferred(bytes(content))
+        if valid_utf8(content):
+            return _inferred(bytes(content))
     except pa.ArrowInvalid:
-        sound = [line for line in bytes(content).splitlines() if _is_object(line)]
-        try:
-            return _inferred(b"\n".join(sound))
-        except pa.ArrowInvalid:
-            return None
+        pass
+    sound = [line for line in bytes(content).splitlines() if valid_utf8(line) and _is_object(line)]
+    try:
+        return _inferred(b"\n".join(sound))
+    except pa.ArrowInvalid:
+        return None
 
 
 def _inferred(content: bytes) -> pa.Schema:

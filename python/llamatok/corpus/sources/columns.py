@@ -76,8 +76,16 @@ def text_column(table: Any, key: str) -> Any:
 
 
 def as_id_strings(column: Any) -> Any:
-    """Ids as strings, whatever they are in the input."""
-    return column if pa.types.is_large_string(column.type) else column.cast(pa.large_string())
+    """Ids as strings: text, numbers, times. Raises `CorpusError` where they are of another kind."""
+    if pa.types.is_large_string(column.type):
+        return column
+    try:
+        return column.cast(pa.large_string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise CorpusError(
+            f"ids of the type {column.type} cannot be read as text: {str(error).splitlines()[0]}",
+            "name another column with --id-key",
+        ) from None
 
 
 def without_text(table: Any, settings: Settings) -> pa.Table:

@@ -27,6 +27,9 @@ __all__ = [
 
 Part = tuple[int, int | None, int]
 
+#: What Arrow raises where a file is not as it should be, or has what Arrow cannot read.
+_ARROW_ERRORS = (pa.lib.ArrowException, OSError)
+
 DATASET_UNIT_ROWS = 1 << 14
 DATASET_READ_ROWS = 1 << 10
 
@@ -129,16 +132,40 @@ def _blocks(tables: Iterable[tuple[Any, int]], item: Input, settings: Settings) 
 
 
 def _wanted(schema: pa.Schema, settings: Settings, item: Input) -> list[str] | None:
-    """The columns to read, or None for all. Raises `CorpusError` where one is missing."""
+    """The columns to read, or None for all. Raises `CorpusError` where one is missing or there twice."""
+    present = _names(schema, item)
     if settings.keeps_columns and settings.columns is None:
+        _check_single(present, present, item)
         return None
     names = [settings.text_key, *([settings.id_key] if settings.id_key is not None else [])]
     if settings.keeps_columns:
         names += settings.columns or ()
     for name in names:
-        if name not in schema.names and name.split(".")[0] not in schema.names:
-            raise missing_column(item.path, name, schema.names)
-    return list(dict.fromkeys(name if name in schema.names else name.split(".")[0] for name in names))
+        if name not in present and name.split(".")[0] not in present:
+            raise missing_column(item.path, name, present)
+    wanted = list(dict.fromkeys(name if name in present else name.split(".")[0] for name in names))
+    _check_single(wanted, present, item)
+    return wanted
+
+
+def _names(schema: pa.Schema, item: Input) -> list[str]:
+    """The names of the columns. Raises `DamagedInputError` where a name, or one inside, is not UTF-8."""
+    waiting = list(schema)
+    try:
+        for field_ in waiting:
+            _ = field_.name
+            waiting += [field_.type.field(index) for index in range(field_.type.num_fields)]
+    except UnicodeDecodeError:
+        raise DamagedInputError(f"`{item.path}`: the names of the columns are not UTF-8") from None
+    return list(schema.names)
+
+
+def _check_single(names: list[str], present: list[str], item: Input) -> None:
+    for name in names:
+        if present.count(name) > 1:
+            raise CorpusError(
+                f"`{item.path}` has {present.count(name)} columns `{name}`", "give them names of their own"
+            )
 
 
 def parquet_parts(item: Input, settings: Settings) -> list[Part]:
@@ -159,7 +186,7 @@ def parquet_parts(item: Input, settings: Settings) -> list[Part]:
 def _parquet(item: Input) -> Any:
     try:
         return pq.ParquetFile(item.open_arrow(), pre_buffer=False)
-    except (pa.ArrowInvalid, OSError) as error:
+    except _ARROW_ERRORS as error:
         if isinstance(error, FileNotFoundError):
             raise item.vanished() from None
         raise _damaged(item, "Parquet", error) from error
@@ -180,7 +207,7 @@ def read_parquet(item: Input, start: int, stop: int, settings: Settings) -> Iter
     wanted = _wanted(file.schema_arrow, settings, item)
     try:
         yield from _blocks(_row_groups(file, start, stop, wanted, settings), item, settings)
-    except (pa.ArrowInvalid, OSError) as error:
+    except _ARROW_ERRORS as error:
         raise _damaged(item, "Parquet", error) from error
     finally:
         file.close(force=True)
@@ -224,7 +251,7 @@ def _arrow(item: Input) -> Any:
                 "write it again with pyarrow.feather.write_feather",
             )
         return pa.ipc.open_stream(source)
-    except (pa.ArrowInvalid, OSError) as error:
+    except _ARROW_ERRORS as error:
         raise _damaged(item, "Arrow", error) from error
 
 
@@ -235,14 +262,43 @@ def read_arrow(item: Input, start: int, stop: int | None, settings: Settings) ->
     batches: Iterable[Any] = reader if stop is None else map(reader.get_batch, range(start, stop))
     wanted = _wanted(reader.schema, settings, item)
     try:
-        tables = ((_selected(batch, wanted), share) for batch in batches)
+        tables = ((_checked(_selected(batch, wanted)), share) for batch in batches)
         yield from _blocks(tables, item, settings)
-    except (pa.ArrowInvalid, OSError) as error:
+    except _ARROW_ERRORS as error:
         raise _damaged(item, "Arrow", error) from error
 
 
 def _selected(batch: Any, wanted: list[str] | None) -> Any:
     return batch if wanted is None else batch.select(wanted)
+
+
+def _checked(batch: Any) -> Any:
+    """The batch, if its offsets and indices stay within its buffers. Raises `ArrowInvalid`.
+
+    Arrow's reader takes them as the file has them, and whatever reads the values then reads outside the file.
+    """
+    for column in batch.columns:
+        column.view(_as_binary(column.type)).validate(full=True)
+    return batch
+
+
+def _as_binary(kind: Any) -> Any:
+    """The type with bytes for strings, of which validation would ask that they be UTF-8."""
+    if pa.types.is_string(kind):
+        return pa.binary()
+    if pa.types.is_large_string(kind):
+        return pa.large_binary()
+    if str(kind) == "string_view":
+        return pa.binary_view()
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _as_binary(kind.value_type), kind.ordered)
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_as_binary(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_as_binary(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_as_binary(kind.value_type)))
+    return kind
 
 
 def dataset_parts(item: Input) -> list[Part]:

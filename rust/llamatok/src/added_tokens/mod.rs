@@ -3,7 +3,8 @@
 
 pub(crate) mod automata;
 mod backward;
-mod matcher;
+mod letter;
+pub(crate) mod matcher;
 pub(crate) mod python;
 
 use crate::bpe::Map;
@@ -36,6 +37,8 @@ pub(crate) struct AddedTokens {
     tokens: Vec<AddedToken>,
     by_id: Map<TokenId, u32>,
     by_content: Map<String, u32>,
+    /// Those that no text holds, since they are empty or another one has their content.
+    unsought: Map<TokenId, AddedToken>,
 }
 
 impl AddedTokens {
@@ -56,14 +59,37 @@ impl AddedTokens {
         added
     }
 
-    /// All of them, in the order they were given in.
+    /// As [`new`](Self::new), but all ids stand for their tokens, and of several with the same content the
+    /// last is the one that is sought: transformers' `_added_tokens_decoder` and what it makes of it.
+    pub(crate) fn with_all_ids(tokens: Vec<AddedToken>) -> Self {
+        let mut last: Map<String, usize> = Map::default();
+        for (index, token) in tokens.iter().enumerate() {
+            last.insert(token.content.clone(), index);
+        }
+        let is_sought = |index: usize, token: &AddedToken| {
+            !token.content.is_empty() && last.get(&token.content) == Some(&index)
+        };
+        let (sought, unsought): (Vec<_>, Vec<_>) =
+            tokens.into_iter().enumerate().partition(|(index, token)| is_sought(*index, token));
+        let mut added = Self::new(sought.into_iter().map(|(_, token)| token).collect());
+        added.unsought = unsought.into_iter().map(|(_, token)| (token.id, token)).collect();
+        added
+    }
+
+    /// All ids that stand for a token.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = TokenId> + '_ {
+        self.by_id.keys().chain(self.unsought.keys()).copied()
+    }
+
+    /// All that are sought, in the order they were given in.
     pub(crate) fn tokens(&self) -> &[AddedToken] {
         &self.tokens
     }
 
     /// The token with the id.
     pub(crate) fn by_id(&self, id: TokenId) -> Option<&AddedToken> {
-        self.by_id.get(&id).map(|&index| &self.tokens[index as usize])
+        let sought = self.by_id.get(&id).map(|&index| &self.tokens[index as usize]);
+        sought.or_else(|| self.unsought.get(&id))
     }
 
     /// The token with the content.

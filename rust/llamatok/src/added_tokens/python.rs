@@ -9,14 +9,14 @@
 //! that ends here lies within the rival's content, not at its beginning, and ends before the rival does.
 //! If no token lies so within another, the search is leftmost-longest: a match that begins earlier would
 //! have been complete before, or it would be such a rival; and from the place where the match begins the
-//! search goes on to the longest. ∎ Else the search is done by the letter, character by character.
+//! search goes on to the longest. ∎ Else the search is done by the letter ([`letter`](super::letter)).
 
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::letter::LetterTrie;
 use super::matcher::Matcher;
 use super::AddedTokens;
-use crate::bpe::Map;
 use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::{Error, Result};
 
@@ -36,7 +36,7 @@ pub(crate) struct Splitter {
 enum Finder {
     Nothing,
     LeftmostLongest(Matcher),
-    ByTheLetter(CharTrie),
+    ByTheLetter(LetterTrie),
 }
 
 /// A part of a text.
@@ -59,7 +59,7 @@ impl Splitter {
         let finder = if all.is_empty() {
             Finder::Nothing
         } else if contents().any(|content| has_inner_match(&matcher, all.len(), content)) {
-            Finder::ByTheLetter(CharTrie::new(contents()))
+            Finder::ByTheLetter(LetterTrie::new(contents()))
         } else {
             Finder::LeftmostLongest(matcher)
         };
@@ -256,105 +256,6 @@ fn has_inner_match(matcher: &Matcher, count: usize, content: &str) -> bool {
     matcher.search(inner).find(1).is_some()
 }
 
-/// `transformers.tokenization_utils.Trie`, by the letter.
-#[derive(Debug)]
-struct CharTrie {
-    children: Map<(u32, char), u32>,
-    /// Whether a token ends at the node.
-    ends: Vec<bool>,
-}
-
-const ROOT: u32 = 0;
-
-impl CharTrie {
-    fn new<'a>(contents: impl Iterator<Item = &'a str>) -> Self {
-        let mut trie = Self { children: Map::default(), ends: vec![false] };
-        for content in contents {
-            let mut node = ROOT;
-            for c in content.chars() {
-                let next = trie.ends.len() as u32;
-                node = *trie.children.entry((node, c)).or_insert(next);
-                if node == next {
-                    trie.ends.push(false);
-                }
-            }
-            trie.ends[node as usize] = true;
-        }
-        trie
-    }
-
-    fn child(&self, node: u32, c: Option<char>) -> Option<u32> {
-        self.children.get(&(node, c?)).copied()
-    }
-
-    /// Where `Trie.split` cuts `text`, in its order.
-    fn cuts(&self, text: &str) -> Vec<usize> {
-        let char_at = |index: usize| text[index..].chars().next();
-        // Where tokens may have begun, and how far along they are.
-        let mut states: Vec<(usize, u32)> = Vec::new();
-        let mut cuts = vec![0];
-        let mut skip = 0;
-        for (current, c) in text.char_indices() {
-            if current < skip {
-                continue;
-            }
-            let after = current + c.len_utf8();
-            let mut failed = Vec::new();
-            let mut found = false;
-            for index in 0..states.len() {
-                let (begin, node) = states[index];
-                if self.ends[node as usize] {
-                    let (mut start, mut end) = (begin, current);
-                    for &(look_start, look_node) in &states[..=index] {
-                        if look_start > start {
-                            break;
-                        }
-                        // Those that began earlier have taken this character already, or have failed at
-                        // it, which is not heeded.
-                        let mut ahead = if look_start < start { after } else { current };
-                        end = ahead;
-                        let mut look_node = look_node;
-                        if self.ends[look_node as usize] {
-                            (start, end, skip) = (look_start, ahead, ahead);
-                        }
-                        let mut next = char_at(ahead);
-                        while let Some(child) = self.child(look_node, next) {
-                            look_node = child;
-                            ahead += next.map_or(0, char::len_utf8);
-                            if self.ends[look_node as usize] {
-                                (start, end, skip) = (look_start, ahead, ahead);
-                            }
-                            next = char_at(ahead);
-                        }
-                    }
-                    cuts.extend([start, end]);
-                    found = true;
-                    break;
-                } else if let Some(child) = self.child(node, Some(c)) {
-                    states[index].1 = child;
-                } else {
-                    failed.push(index);
-                }
-            }
-            if found {
-                states.clear();
-            } else {
-                // Both are in the order of the states.
-                let mut failed = failed.into_iter().peekable();
-                let mut index = 0..;
-                states.retain(|_| failed.next_if_eq(&index.next().unwrap_or(usize::MAX)).is_none());
-            }
-            if current >= skip {
-                states.extend(self.child(ROOT, Some(c)).map(|child| (current, child)));
-            }
-        }
-        if let Some(&(start, _)) = states.iter().find(|&&(_, node)| self.ends[node as usize]) {
-            cuts.extend([start, text.len()]);
-        }
-        cuts
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -441,7 +342,7 @@ mod tests {
                 from = range.end;
                 expected.extend([range.start, range.end]);
             }
-            prop_assert_eq!(CharTrie::new(all()).cuts(&text), expected);
+            prop_assert_eq!(LetterTrie::new(all()).cuts(&text), expected);
         }
     }
 }

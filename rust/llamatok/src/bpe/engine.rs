@@ -206,15 +206,16 @@ impl Engine {
         normalized.clear();
         self.normalizer.normalize(text.as_bytes(), dummy_prefix, " ", normalized);
         let text = String::from_utf8_lossy(normalized);
-        let mut rest: &str = &text;
+        let mut done = 0;
         if let Some(matcher) = &self.user_defined {
-            while let Some(found) = matcher.find(rest.as_bytes()) {
-                fast.encode(cache, scratch, &rest[..found.start], false, ids)?;
-                ids.extend(vocabulary.mergeable_id(&rest[found.clone()]));
-                rest = &rest[found.end..];
+            let mut search = matcher.search(text.as_bytes());
+            while let Some(found) = search.find(done) {
+                fast.encode(cache, scratch, &text[done..found.start], false, ids)?;
+                ids.extend(vocabulary.mergeable_id(&text[found.clone()]));
+                done = found.end;
             }
         }
-        fast.encode(cache, scratch, rest, false, ids)
+        fast.encode(cache, scratch, &text[done..], false, ids)
     }
 
     /// Whether [`encode_plain`](Self::encode_plain) serves.

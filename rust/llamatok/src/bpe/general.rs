@@ -227,9 +227,9 @@ impl GeneralMerger {
 
     fn split_into_symbols(&self, text: &str, nodes: &mut Vec<Node>) {
         let mut start = 0;
+        let mut search = self.user_defined.as_ref().map(|matcher| matcher.search(text.as_bytes()));
         while let Some(c) = text[start..].chars().next() {
-            let user_defined =
-                self.user_defined.as_ref().and_then(|m| m.longest_match(&text.as_bytes()[start..]));
+            let user_defined = search.as_mut().and_then(|search| search.len_at(start));
             let len = user_defined.unwrap_or(c.len_utf8());
             let index = nodes.len() as u32;
             nodes.push(Node {

@@ -13,6 +13,8 @@ const MAX_MATCHES: usize = 32;
 /// How many bytes may take the place of a key. A map that makes more of a byte of text is no rule of writing,
 /// but a trap; SentencePiece's own have 33 at most.
 const MAX_REPLACEMENT_BYTES: usize = 4096;
+/// How long a key may be: so many bytes may be read at each place of a text. SentencePiece's own have some tens.
+const MAX_KEY_BYTES: usize = 256;
 
 /// A checked character map.
 #[derive(Debug, Clone)]
@@ -59,6 +61,13 @@ impl CharsMap {
                 return fault(format!("unit {index} of the trie leads outside of the replacements"));
             }
         }
+        match longest_path(&units) {
+            Some(len) if len <= MAX_KEY_BYTES => {}
+            Some(len) => {
+                return fault(format!("a key of {len} bytes; at most {MAX_KEY_BYTES} are supported"));
+            }
+            None => return fault("the trie leads back to itself".into()),
+        }
         Ok(Self { units, replacements: replacements.into() })
     }
 
@@ -83,6 +92,10 @@ impl CharsMap {
         let mut best = None;
         let mut matches = 0;
         for (index, &byte) in text.iter().enumerate() {
+            // No key holds a NUL; units that are not in use may look like one.
+            if byte == 0 {
+                break;
+            }
             node ^= usize::from(byte);
             let Some(&unit) = self.units.get(node) else { break };
             if label(unit) != u32::from(byte) {
@@ -100,6 +113,61 @@ impl CharsMap {
         let (len, start) = best?;
         let rest = self.replacements.get(start..)?;
         Some((len, rest.split('\0').next().unwrap_or(rest)))
+    }
+}
+
+/// The number of bytes on the longest way from the root of a trie; `None` where it leads back to itself.
+fn longest_path(units: &[u32]) -> Option<usize> {
+    // The units that are children of a place are those that differ from it by their label, all in one block
+    // of 256; they are put in order by that place. Those with the top bit are values, and no key holds a NUL.
+    let children = || (0..units.len()).filter(|&unit| units[unit] >> 31 == 0 && units[unit] & 0xFF != 0);
+    let parent = |unit: usize| unit ^ (units[unit] & 0xFF) as usize;
+    let mut starts = vec![0u32; units.len() + 1];
+    for unit in children() {
+        starts[parent(unit) + 1] += 1;
+    }
+    for place in 0..units.len() {
+        starts[place + 1] += starts[place];
+    }
+    let mut sorted = vec![0u32; starts[units.len()] as usize];
+    let mut filled = starts.clone();
+    for unit in children() {
+        let slot = &mut filled[parent(unit)];
+        sorted[*slot as usize] = unit as u32;
+        *slot += 1;
+    }
+    // Depth first. A place has the longest way behind it, counted from 1, once that is known.
+    const OPEN: u32 = u32::MAX;
+    let mut lens = vec![0u32; units.len()];
+    let root = offset(*units.first()?);
+    let Some(len) = lens.get_mut(root) else { return Some(0) };
+    *len = OPEN;
+    let mut stack = vec![(root, starts[root], 1)];
+    loop {
+        let (place, next, longest) = stack.last_mut()?;
+        if *next == starts[*place + 1] {
+            let (place, longest) = (*place, *longest);
+            lens[place] = longest;
+            stack.pop();
+            match stack.last_mut() {
+                Some(above) => above.2 = above.2.max(longest + 1),
+                None => return Some(longest as usize - 1),
+            }
+            continue;
+        }
+        let unit = sorted[*next as usize] as usize;
+        *next += 1;
+        let below = unit ^ offset(units[unit]);
+        match lens.get(below) {
+            // Outside of the trie: nothing is below.
+            None => *longest = (*longest).max(2),
+            Some(0) => {
+                lens[below] = OPEN;
+                stack.push((below, starts[below], 1));
+            }
+            Some(&OPEN) => return None,
+            Some(&known) => *longest = (*longest).max(known + 1),
+        }
     }
 }
 
@@ -145,6 +213,39 @@ mod tests {
         assert_eq!(map.longest_match(b"aa"), Some((1, "bc")));
         assert_eq!(map.longest_match(b"ba"), None);
         assert_eq!(map.longest_match(b""), None);
+    }
+
+    /// A map with one key of `a`s, each of which is a child of the one before.
+    fn long_key(len: usize) -> Vec<u8> {
+        let mut units = vec![0u32; (len + 2) * 256];
+        units[0] = 256 << 10;
+        for depth in 1..=len {
+            let unit = (depth * 256) ^ usize::from(b'a');
+            let below = (depth + 1) * 256;
+            units[unit] = ((unit ^ below) as u32) << 10 | u32::from(b'a');
+        }
+        let last = (len * 256) ^ usize::from(b'a');
+        units[last] |= 1 << 8;
+        let mut blob = (units.len() as u32 * 4).to_le_bytes().to_vec();
+        blob.extend(units.iter().flat_map(|u| u.to_le_bytes()));
+        blob.extend(b"bc\0");
+        blob
+    }
+
+    #[test]
+    fn keys_have_a_greatest_length() {
+        let map = CharsMap::new(&long_key(MAX_KEY_BYTES), "f").unwrap();
+        let text = [b'a'; 300];
+        assert_eq!(map.longest_match(&text), Some((MAX_KEY_BYTES, "bc")));
+        let error = CharsMap::new(&long_key(MAX_KEY_BYTES + 1), "f").unwrap_err().to_string();
+        assert!(error.contains("a key of 257 bytes"), "{error}");
+        // The `a` is its own child, so that a key has no end.
+        let mut cycle = blob();
+        let child = 256 ^ u32::from(b'a');
+        let unit = (child ^ 256) << 10 | 1 << 8 | u32::from(b'a');
+        cycle[4 + 4 * child as usize..][..4].copy_from_slice(&unit.to_le_bytes());
+        let error = CharsMap::new(&cycle, "f").unwrap_err().to_string();
+        assert!(error.contains("leads back to itself"), "{error}");
     }
 
     #[test]

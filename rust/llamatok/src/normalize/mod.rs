@@ -4,9 +4,9 @@ pub(crate) mod charsmap;
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
-
+use crate::added_tokens::matcher::{Match, Matcher, Search};
 use crate::model::{Model, NormalizerSettings};
 use crate::vocabulary::{PieceKind, SPACE_SYMBOL};
 use crate::{Error, Result};
@@ -14,7 +14,7 @@ use charsmap::CharsMap;
 
 /// Finds user-defined symbols: the longest one at a position.
 #[derive(Debug, Clone)]
-pub(crate) struct UserDefinedMatcher(AhoCorasick);
+pub(crate) struct UserDefinedMatcher(Arc<Matcher>);
 
 impl UserDefinedMatcher {
     /// A matcher of the user-defined pieces of the model; `None` where it has none.
@@ -29,24 +29,43 @@ impl UserDefinedMatcher {
         if symbols.is_empty() {
             return Ok(None);
         }
-        AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .start_kind(StartKind::Both)
-            .build(symbols)
-            .map(|automaton| Some(Self(automaton)))
-            .map_err(|e| {
-                Error::model_format("pieces", format!("the user-defined symbols are too large: {e}"))
-            })
+        match Matcher::new(symbols) {
+            Some(matcher) => Ok(Some(Self(Arc::new(matcher)))),
+            None => {
+                Err(Error::model_format("pieces", "the user-defined symbols have more than 8 MiB together"))
+            }
+        }
     }
 
-    /// The length of the longest symbol that `text` begins with.
-    pub(crate) fn longest_match(&self, text: &[u8]) -> Option<usize> {
-        self.0.find(Input::new(text).anchored(Anchored::Yes)).map(|m| m.len())
+    /// A look through `text`.
+    pub(crate) fn search<'a>(&'a self, text: &'a [u8]) -> SymbolSearch<'a> {
+        SymbolSearch { search: self.0.search(text), next: None, is_done: false }
+    }
+}
+
+/// A look through one text for user-defined symbols, from left to right: in time that does not depend on the
+/// symbols, where one look at each place would read as many bytes as they have.
+#[derive(Debug)]
+pub(crate) struct SymbolSearch<'a> {
+    search: Search<'a>,
+    next: Option<Match>,
+    is_done: bool,
+}
+
+impl SymbolSearch<'_> {
+    /// The first symbol that begins at `from` or later (of those that begin there, the longest), as a range of
+    /// bytes. `from` must not fall from call to call.
+    pub(crate) fn find(&mut self, from: usize) -> Option<Range<usize>> {
+        if !self.is_done && self.next.as_ref().is_none_or(|(range, _)| range.start < from) {
+            self.next = self.search.find(from);
+            self.is_done = self.next.is_none();
+        }
+        self.next.as_ref().map(|(range, _)| range.clone())
     }
 
-    /// The first symbol in `text` (of those that begin there, the longest), as a range of bytes.
-    pub(crate) fn find(&self, text: &[u8]) -> Option<Range<usize>> {
-        self.0.find(text).map(|m| m.range())
+    /// The length of the longest symbol that begins at `place`, which must not fall from call to call.
+    pub(crate) fn len_at(&mut self, place: usize) -> Option<usize> {
+        self.find(place).filter(|range| range.start == place).map(|range| range.len())
     }
 }
 
@@ -137,9 +156,14 @@ impl Normalizer {
         let space = if settings.escape_whitespaces { space } else { " " };
         let dummy_prefix = dummy_prefix && settings.add_dummy_prefix;
         let mut rest = input;
+        let mut symbols = self.user_defined.as_ref().map(|matcher| matcher.search(input));
+        let mut normalize_prefix = |rest| {
+            let place = input.len() - <[u8]>::len(rest);
+            self.normalize_prefix(rest, symbols.as_mut().and_then(|symbols| symbols.len_at(place)))
+        };
         if settings.remove_extra_whitespaces {
             while !rest.is_empty() {
-                let (text, len) = self.normalize_prefix(rest);
+                let (text, len) = normalize_prefix(rest);
                 if text != b" " {
                     break;
                 }
@@ -151,13 +175,13 @@ impl Normalizer {
         }
         if dummy_prefix && !settings.treat_whitespace_as_suffix {
             // It counts as part of the first character.
-            let (_, len) = self.normalize_prefix(rest);
+            let (_, len) = normalize_prefix(rest);
             let begin = input.len() - rest.len();
             out.append(space.as_bytes(), begin..begin + len);
         }
         let mut after_space = settings.remove_extra_whitespaces;
         while !rest.is_empty() {
-            let (mut text, len) = self.normalize_prefix(rest);
+            let (mut text, len) = normalize_prefix(rest);
             let begin = input.len() - rest.len();
             let origin = begin..begin + len;
             if after_space {
@@ -194,9 +218,10 @@ impl Normalizer {
         }
     }
 
-    /// What the beginning of `text` becomes, and how many bytes of `text` that takes.
-    fn normalize_prefix<'a>(&'a self, text: &'a [u8]) -> (&'a [u8], usize) {
-        if let Some(len) = self.user_defined.as_ref().and_then(|m| m.longest_match(text)) {
+    /// What the beginning of `text`, a user-defined symbol of `symbol` bytes if there is one, becomes, and how
+    /// many bytes of `text` that takes.
+    fn normalize_prefix<'a>(&'a self, text: &'a [u8], symbol: Option<usize>) -> (&'a [u8], usize) {
+        if let Some(len) = symbol {
             return (&text[..len], len);
         }
         if let Some((len, replacement)) = self.charsmap.as_ref().and_then(|m| m.longest_match(text)) {

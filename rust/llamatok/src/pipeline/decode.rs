@@ -64,8 +64,8 @@ impl Pipeline {
             for &id in self.special_ids.iter() {
                 flags.set(id, SPECIAL);
             }
-            for token in self.added.tokens().iter().filter(|token| !self.special_ids.contains(&token.id)) {
-                flags.set(token.id, SEPARATE);
+            for id in self.added.ids().filter(|id| !self.special_ids.contains(id)) {
+                flags.set(id, SEPARATE);
             }
             for &id in self.additional_special_ids.iter().filter(|&&id| id as usize >= self.base_vocab_size())
             {

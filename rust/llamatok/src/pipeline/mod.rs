@@ -179,13 +179,17 @@ impl Pipeline {
     }
 
     /// The same with other added tokens. Empty ones are left out, and so are those whose content or id an
-    /// earlier one has.
+    /// earlier one has; by the rules of the SentencePiece-backed class all ids can be decoded, and of equal
+    /// contents the last counts.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where they are too many.
     pub fn with_added_tokens(&self, tokens: Vec<AddedToken>) -> Result<Self> {
         let mut pipeline = self.clone();
-        pipeline.added = Arc::new(AddedTokens::new(tokens));
+        pipeline.added = Arc::new(match &pipeline.rules {
+            Rules::SentencePiece { .. } => AddedTokens::with_all_ids(tokens),
+            Rules::TokenizerJson { .. } => AddedTokens::new(tokens),
+        });
         pipeline.flags = Arc::default();
         match &mut pipeline.rules {
             Rules::SentencePiece { splitter, .. } => {
