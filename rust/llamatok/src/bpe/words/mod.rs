@@ -236,7 +236,7 @@ impl WordMerger {
                 if pair.0 == NO_SYMBOL || pair.1 == NO_SYMBOL {
                     // A part that ranks higher, or is not reachable.
                     falling.push((left, right));
-                } else if split.is_none() && !pairs.contains_key(&pair) && merger.meet(pair, &product) {
+                } else if split.is_none() && !pairs.contains_key(&pair) && merger.meet(pair, product) {
                     split = Some(pair);
                 }
             }
