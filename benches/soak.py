@@ -43,6 +43,8 @@ MODEL = Path(llamatok.__file__).parent / "data" / "default.model"
 GENERAL = "LLAMATOK_ENGINE"
 #: Seconds between two looks at the memory.
 TICK = 5.0
+#: What the cache of a tokenizer may take.
+CACHE_BYTES = 16_000_000
 
 Answers = dict[str, Any]
 
@@ -196,10 +198,19 @@ class Load:
         self.texts: list[Any] = [*self.strings, *texts_of_bytes()]
         self.padded_calls, self.token_sets, self.chats = padded_calls(), token_sets(), chats()
         self.added_texts = [texts_with(tokens) for tokens in self.token_sets]
-        self.tokenizer = Tokenizer.default()
+        # Caches of a size of their own, and full from the start: those that fill by and by, or are shared
+        # out anew whenever a copy comes or goes, look like a leak.
+        self.tokenizer = Tokenizer.default(cache_bytes=CACHE_BYTES)
         self.drop_in = LlamaTokenizer.from_pretrained(
-            llamatok.demo_checkpoint(), pad_token="<unk>", model_max_length=10**6
+            llamatok.demo_checkpoint(),
+            pad_token="<unk>",
+            model_max_length=10**6,
+            cache_bytes=CACHE_BYTES,
         )
+        words = [f"{number:x}" for number in range(10**6)]
+        self.tokenizer.encode(" ".join(words))
+        self.drop_in(" ".join(words), return_tensors="np")
+        del words
         self.model = tiny_llama()
         os.environ[GENERAL] = "general"
         self.general = Tokenizer.default(cache_bytes=0)
