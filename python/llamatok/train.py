@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -118,6 +119,12 @@ def train(
     except (RuntimeError, OSError) as error:
         if lines.error is not None:
             raise lines.error from None
+        if found := re.search(r"Vocabulary size too high .* a value <= (\d+)", str(error)):
+            # The trainer counts without the runs of spaces that are added below.
+            most = int(found[1]) + len(runs)
+            raise ValueError(
+                f"vocab_size must be at most {most} for these texts, not {vocab_size}"
+            ) from error
         raise ValueError(f"training failed: {error}") from error
     if lines.error is not None:
         raise lines.error
