@@ -12,9 +12,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList, PySlice, PyTuple};
 use pyo3::IntoPyObjectExt;
 
+use crate::arguments::side;
 use crate::interrupt::{detached, Signals};
 use crate::ints::Ints;
-use crate::pipeline::side;
 use crate::ragged::{borrow_array, rectangle};
 
 /// Encoded texts: row after row of tokens, and what is known of each token.

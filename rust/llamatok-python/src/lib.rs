@@ -2,6 +2,7 @@
 //! `llamatok-linear`, and nothing else. A binding function extracts its arguments, lets go of the interpreter, calls the
 //! core and converts the result.
 
+mod arguments;
 mod arrow;
 mod encoding_batch;
 mod error;

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use llamatok::components::{Side, Truncation, TruncationStrategy};
+use llamatok::components::{Truncation, TruncationStrategy};
 use llamatok::pipeline::{DecodeOptions, PipelineOptions, Sequences, SlowSettings};
-use llamatok::post_process::{TemplateItem, Templates};
-use llamatok::{AddedToken, TokenId};
+use llamatok::post_process::TemplateItem;
+use llamatok::TokenId;
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 use pyo3::IntoPyObjectExt;
 
+use crate::arguments::{
+    added_token, side, side_name, size, strategy, template_tuple, templates, text, AddedTokenTuple,
+    TemplateTuple,
+};
 use crate::encoding_batch::EncodingBatch;
 use crate::error::{call_error, load_error};
 use crate::ids::{extract_ids, extract_ragged, IdSource};
@@ -18,11 +22,6 @@ use crate::interrupt::{detached, Signals};
 use crate::ints::Ints;
 use crate::texts::{str_texts, StrTexts};
 use crate::tokenizer::{byte_count, thread_count, Core, Tokenizer, DETACH_IDS, DETACH_TEXT_BYTES};
-
-/// (id, content, single_word, lstrip, rstrip, normalized, special)
-type AddedTokenTuple = (TokenId, String, bool, bool, bool, bool, bool);
-/// ("A" or "B", None, type id), or (token, id, type id)
-type TemplateTuple = (String, Option<TokenId>, u32);
 
 /// Text to ids and back by the rules of Hugging Face's Llama tokenizers. Immutable; any number of
 /// threads may use it at once.
@@ -44,76 +43,6 @@ impl Pipeline {
             return Self::new(pipeline, self.cache_bytes);
         }
         Self { pipeline, cache_bytes: self.cache_bytes, ints: self.ints.clone() }
-    }
-}
-
-fn added_token(
-    (id, content, single_word, lstrip, rstrip, normalized, special): AddedTokenTuple,
-) -> AddedToken {
-    AddedToken { id, content, single_word, lstrip, rstrip, normalized, special }
-}
-
-fn template_item((name, id, type_id): TemplateTuple) -> PyResult<TemplateItem> {
-    match (name.as_str(), id) {
-        ("A", None) => Ok(TemplateItem::Sequence { sequence: 0, type_id }),
-        ("B", None) => Ok(TemplateItem::Sequence { sequence: 1, type_id }),
-        (_, Some(id)) => Ok(TemplateItem::Token { token: name, id, type_id }),
-        (_, None) => Err(PyValueError::new_err(format!(
-            "template: {name:?} has no id, and is none of the sequences \"A\" and \"B\""
-        ))),
-    }
-}
-
-fn template_tuple(item: &TemplateItem) -> TemplateTuple {
-    match item {
-        TemplateItem::Sequence { sequence: 0, type_id } => ("A".into(), None, *type_id),
-        TemplateItem::Sequence { type_id, .. } => ("B".into(), None, *type_id),
-        TemplateItem::Token { token, id, type_id } => (token.clone(), Some(*id), *type_id),
-    }
-}
-
-fn templates(single: &Bound<'_, PyAny>, pair: &Bound<'_, PyAny>) -> PyResult<Templates> {
-    let items = |items: &Bound<'_, PyAny>| {
-        items.try_iter()?.map(|item| template_item(item?.extract()?)).collect::<PyResult<Vec<_>>>()
-    };
-    Templates::new(items(single)?, items(pair)?).map_err(|error| call_error(&error))
-}
-
-fn strategy(name: &str) -> PyResult<TruncationStrategy> {
-    match name {
-        "longest_first" => Ok(TruncationStrategy::LongestFirst),
-        "only_first" => Ok(TruncationStrategy::OnlyFirst),
-        "only_second" => Ok(TruncationStrategy::OnlySecond),
-        _ => Err(PyValueError::new_err(format!(
-            "truncation must be 'longest_first', 'only_first' or 'only_second', not {name:?}"
-        ))),
-    }
-}
-
-pub fn side(argument: &str, name: &str) -> PyResult<Side> {
-    match name {
-        "left" => Ok(Side::Left),
-        "right" => Ok(Side::Right),
-        _ => Err(PyValueError::new_err(format!("{argument} must be 'left' or 'right', not {name:?}"))),
-    }
-}
-
-fn side_name(side: Side) -> &'static str {
-    match side {
-        Side::Left => "left",
-        Side::Right => "right",
-    }
-}
-
-fn size(argument: &str, size: i64) -> PyResult<usize> {
-    usize::try_from(size).map_err(|_| PyValueError::new_err(format!("{argument} must not be negative")))
-}
-
-/// One `str`.
-fn text<'a>(name: &str, text: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
-    match text.cast::<PyString>() {
-        Ok(text) => text.to_str(),
-        Err(_) => Err(PyTypeError::new_err(format!("{name} must be str, not {}", text.get_type().name()?))),
     }
 }
 

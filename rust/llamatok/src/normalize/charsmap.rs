@@ -193,6 +193,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A map of the trie's units, with the one value `bc`.
+    fn packed(units: &[u32]) -> Vec<u8> {
+        let len = units.len() as u32 * 4;
+        let units = units.iter().flat_map(|unit| unit.to_le_bytes());
+        len.to_le_bytes().into_iter().chain(units).chain(*b"bc\0").collect()
+    }
+
     /// A map with the one rule `a` → `bc`: the root's children begin at unit 256.
     fn blob() -> Vec<u8> {
         let mut units = vec![0u32; 512];
@@ -201,10 +208,7 @@ mod tests {
         // The value of `a` hangs below it at child ^ 1.
         units[child] = (1 << 10) | (1 << 8) | u32::from(b'a');
         units[child ^ 1] = 1 << 31;
-        let mut blob = (units.len() as u32 * 4).to_le_bytes().to_vec();
-        blob.extend(units.iter().flat_map(|u| u.to_le_bytes()));
-        blob.extend(b"bc\0");
-        blob
+        packed(&units)
     }
 
     #[test]
@@ -226,10 +230,7 @@ mod tests {
         }
         let last = (len * 256) ^ usize::from(b'a');
         units[last] |= 1 << 8;
-        let mut blob = (units.len() as u32 * 4).to_le_bytes().to_vec();
-        blob.extend(units.iter().flat_map(|u| u.to_le_bytes()));
-        blob.extend(b"bc\0");
-        blob
+        packed(&units)
     }
 
     #[test]

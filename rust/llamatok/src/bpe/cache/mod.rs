@@ -1,9 +1,9 @@
 //! A cache from units of text to their ids, shared by all threads of a tokenizer.
 //!
-//! A unit is looked up in the bucket that its hash names and in the one beside it, and an entry holds the whole text of its
-//! unit, so a hit is exact; text crafted to share a bucket can only cause misses, and a miss costs what
-//! merging the unit costs. Tables grow with what they hold, up to their bound; then new entries push
-//! out old ones.
+//! A unit is looked up in the bucket that its hash names and in the one beside it, and an entry holds the
+//! whole text of its unit, so a hit is exact; text crafted to share a bucket can only cause misses, and a
+//! miss costs what merging the unit costs. Tables grow with what they hold, up to their bound; then new
+//! entries push out old ones.
 
 mod key;
 mod table;

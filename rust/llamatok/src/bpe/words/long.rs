@@ -199,7 +199,7 @@ impl WordMerger {
         if known & !STABLE == pair {
             return known & STABLE != 0;
         }
-        let stable = self.stable(left, right);
+        let stable = self.stable((left, right), |left, right| self.pairs.get(left, right));
         memo.0[place] = pair | if stable { STABLE } else { 0 };
         stable
     }

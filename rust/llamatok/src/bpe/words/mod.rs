@@ -236,7 +236,7 @@ impl WordMerger {
                 if pair.0 == NO_SYMBOL || pair.1 == NO_SYMBOL {
                     // A part that ranks higher, or is not reachable.
                     falling.push((left, right));
-                } else if split.is_none() && !pairs.contains_key(&pair) && merger.meet(pair, product) {
+                } else if split.is_none() && merger.stable(pair, product) {
                     split = Some(pair);
                 }
             }
@@ -276,10 +276,9 @@ impl WordMerger {
         Ok(())
     }
 
-    /// Whether BPE leaves the two as they are.
-    fn stable(&self, left: Symbol, right: Symbol) -> bool {
-        let product = |left, right| self.pairs.get(left, right);
-        product(left, right) == NO_SYMBOL && self.meet((left, right), product)
+    /// Whether BPE leaves the two as they are. `product` tells what two symbols merge into, or [`NO_SYMBOL`].
+    fn stable(&self, pair: (Symbol, Symbol), product: impl Fn(Symbol, Symbol) -> Symbol) -> bool {
+        product(pair.0, pair.1) == NO_SYMBOL && self.meet(pair, product)
     }
 
     /// Whether BPE, on the texts of the two, makes the two: see the module's account of stability. `product` tells
