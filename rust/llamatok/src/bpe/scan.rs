@@ -4,6 +4,8 @@
 //! bytes into bit masks; the rest is the same for all. [`Level::Scalar`] is the specification, and the
 //! tests compare the others with it.
 
+use std::ops::Range;
+
 use super::classes::{ByteClasses, Class};
 
 /// How many bytes a block has.
@@ -145,39 +147,39 @@ impl Scanner {
         &self.classes
     }
 
-    /// Appends to `starts` where the units of `buffer[..len]` begin, and `len` at last. `buffer` must
-    /// be valid UTF-8 up to `len`, and have zeros for at least a block behind it; `starts` must have
-    /// been cleared.
-    pub(crate) fn units(&self, buffer: &[u8], len: usize, starts: &mut Vec<u32>) {
-        assert!(buffer.len() >= len + BLOCK && len < u32::MAX as usize - BLOCK);
+    /// Appends to `starts` where the units of the text `buffer[range]` begin, and at last where it ends. The
+    /// text must be valid UTF-8, with a zero and no less than a block of whatever it be behind it.
+    pub(crate) fn units(&self, buffer: &[u8], range: Range<usize>, starts: &mut Vec<u32>) {
+        assert!(buffer.len() >= range.end + BLOCK && range.end < u32::MAX as usize - BLOCK);
         // A unit for each byte, one for the end, and the slack of whole blocks.
-        starts.reserve(len + 2 * BLOCK);
+        starts.reserve(range.len() + 2 * BLOCK);
+        let end = range.end as u32;
         match self.level {
-            Level::Scalar => self.units_by(buffer, len, starts, |block| self.masks_scalar(block)),
+            Level::Scalar => self.units_by(buffer, range, starts, |block| self.masks_scalar(block)),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Level::detect` gives this level only where the processor has AVX2.
-            Level::Avx2 => unsafe { self.units_avx2(buffer, len, starts) },
+            Level::Avx2 => unsafe { self.units_avx2(buffer, range, starts) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Level::detect` gives this level only where the processor has AVX-512BW.
-            Level::Avx512 => unsafe { self.units_avx512(buffer, len, starts) },
+            Level::Avx512 => unsafe { self.units_avx512(buffer, range, starts) },
         }
-        starts.push(len as u32);
+        starts.push(end);
     }
 
     #[inline(always)]
     fn units_by(
         &self,
         buffer: &[u8],
-        len: usize,
+        range: Range<usize>,
         starts: &mut Vec<u32>,
         masks: impl Fn(&[u8; BLOCK]) -> Masks,
     ) {
         let mut carry = Carry::default();
         // Cuts that a character at the end of a block makes in the next one.
         let mut spill = 0u64;
-        for (index, block) in buffer.chunks_exact(BLOCK).enumerate() {
-            let start = index * BLOCK;
-            if start >= len {
+        for (index, block) in buffer[range.start..].chunks_exact(BLOCK).enumerate() {
+            let start = range.start + index * BLOCK;
+            if start >= range.end {
                 break;
             }
             let block: &[u8; BLOCK] = block.try_into().unwrap_or(&[0; BLOCK]);
@@ -190,11 +192,11 @@ impl Scanner {
                 cuts |= here;
                 spill = next;
             }
-            if start == 0 {
+            if index == 0 {
                 cuts |= 1;
             }
-            if len - start < BLOCK {
-                cuts &= (1 << (len - start)) - 1;
+            if range.end - start < BLOCK {
+                cuts &= (1 << (range.end - start)) - 1;
             }
             push_bits(cuts, start as u32, starts);
         }
@@ -314,6 +316,7 @@ fn push_bits(mut mask: u64, base: u32, starts: &mut Vec<u32>) {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
+    use std::ops::Range;
 
     use super::{Masks, Scanner, BLOCK, FIRST_WIDE};
 
@@ -322,7 +325,7 @@ mod x86 {
 
     impl Scanner {
         #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-        pub(super) unsafe fn units_avx2(&self, buffer: &[u8], len: usize, starts: &mut Vec<u32>) {
+        pub(super) unsafe fn units_avx2(&self, buffer: &[u8], range: Range<usize>, starts: &mut Vec<u32>) {
             // SAFETY: unaligned loads of 16 bytes from arrays of 16.
             let [first, isolated, high] = [&self.tables.first, &self.tables.isolated, &HIGH]
                 .map(|table| _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(table.as_ptr().cast()) }));
@@ -348,7 +351,7 @@ mod x86 {
                     )) as u32),
                 }
             };
-            self.units_by(buffer, len, starts, |block: &[u8; BLOCK]| {
+            self.units_by(buffer, range, starts, |block: &[u8; BLOCK]| {
                 // SAFETY: two unaligned loads of 32 bytes from an array of 64.
                 let (low, high) = unsafe {
                     (
@@ -368,12 +371,12 @@ mod x86 {
         }
 
         #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,lzcnt,popcnt")]
-        pub(super) unsafe fn units_avx512(&self, buffer: &[u8], len: usize, starts: &mut Vec<u32>) {
+        pub(super) unsafe fn units_avx512(&self, buffer: &[u8], range: Range<usize>, starts: &mut Vec<u32>) {
             // SAFETY: unaligned loads of 16 bytes from arrays of 16.
             let [first, isolated, high] = [&self.tables.first, &self.tables.isolated, &HIGH]
                 .map(|table| _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(table.as_ptr().cast()) }));
             let nibble = _mm512_set1_epi8(15);
-            self.units_by(buffer, len, starts, |block: &[u8; BLOCK]| {
+            self.units_by(buffer, range, starts, |block: &[u8; BLOCK]| {
                 // SAFETY: an unaligned load of 64 bytes from an array of 64.
                 let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
                 let low = _mm512_and_si512(bytes, nibble);
@@ -442,11 +445,16 @@ mod tests {
             let mut buffer = text.clone().into_bytes();
             buffer.resize(buffer.len() + 2 * BLOCK, 0);
             let mut expected = Vec::new();
-            Scanner::new(Level::Scalar, ByteClasses::new(&vocabulary)).units(&buffer, text.len(), &mut expected);
+            Scanner::new(Level::Scalar, ByteClasses::new(&vocabulary)).units(&buffer, 0..text.len(), &mut expected);
             for level in Level::available() {
                 let mut starts = Vec::new();
-                Scanner::new(level, ByteClasses::new(&vocabulary)).units(&buffer, text.len(), &mut starts);
+                Scanner::new(level, ByteClasses::new(&vocabulary)).units(&buffer, 0..text.len(), &mut starts);
                 prop_assert_eq!(&starts, &expected, "{}", level.name());
+                // Behind another text.
+                let buffer = ["ab ".as_bytes(), &buffer].concat();
+                Scanner::new(level, ByteClasses::new(&vocabulary)).units(&buffer, 3..3 + text.len(), &mut starts);
+                let behind: Vec<u32> = starts[expected.len()..].iter().map(|start| start - 3).collect();
+                prop_assert_eq!(&behind, &expected, "{}", level.name());
             }
             for &start in expected.iter().filter(|&&start| start > 0 && (start as usize) < text.len()) {
                 prop_assert!(text.is_char_boundary(start as usize));

@@ -50,10 +50,11 @@ impl Tables {
 
     /// Whether the tables hold so much that they had better be larger, and may be. Beyond a third of the
     /// limit they may not: the last ones take all the room that the ones before leave, which is more.
-    fn wants_growth(&self, limit: usize) -> bool {
+    fn want_growth(&self, limit: usize, tally: &Tally) -> bool {
         limit >= LEAST_LIMIT
             && self.bytes() < limit / 3
             && (self.short.is_crowded() || self.long.is_crowded())
+            && (self.bytes() < FIRST_BYTES * GROWTH || tally.is_worthwhile())
     }
 
     /// Larger tables with the same entries.
@@ -66,6 +67,33 @@ impl Tables {
         self.short.copy_to(&larger.short);
         self.long.copy_to(&larger.long);
         larger
+    }
+}
+
+/// How much of its text a thread has found in the cache of late. Of text that hardly ever repeats, large
+/// tables hold no more that is found again than small ones, and take more time to fill and to look at.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    bytes: usize,
+    missed: usize,
+}
+
+impl Tally {
+    /// Text of which this is forgotten by half.
+    const SPAN: usize = 1 << 20;
+
+    /// Counts a text of so many bytes, of which so many were missed.
+    pub(crate) fn add(&mut self, bytes: usize, missed: usize) {
+        self.bytes += bytes;
+        self.missed += missed;
+        if self.bytes > Self::SPAN {
+            self.bytes /= 2;
+            self.missed /= 2;
+        }
+    }
+
+    fn is_worthwhile(&self) -> bool {
+        self.missed <= self.bytes / 2
     }
 }
 
@@ -174,11 +202,11 @@ impl Drop for Cache {
 }
 
 impl Handle {
-    /// The tables of the moment, after growing them if they are crowded.
+    /// The tables of the moment, after growing them if they are crowded and that is worthwhile.
     #[inline]
-    pub(crate) fn tables(&mut self, cache: &Cache) -> &Tables {
+    pub(crate) fn tables(&mut self, cache: &Cache, tally: &Tally) -> &Tables {
         let limit = cache.limit.load(Ordering::Relaxed);
-        if self.tables.wants_growth(limit) && !cache.is_growing.swap(true, Ordering::Acquire) {
+        if self.tables.want_growth(limit, tally) && !cache.is_growing.swap(true, Ordering::Acquire) {
             // Another thread may have been quicker.
             if cache.generation.load(Ordering::Acquire) == self.generation {
                 cache.replace(self.tables.grown(limit));
@@ -215,9 +243,13 @@ mod tests {
     use super::*;
 
     fn fill(cache: &Arc<Cache>, keys: std::ops::Range<u64>) {
+        fill_after(cache, keys, &Tally::default());
+    }
+
+    fn fill_after(cache: &Arc<Cache>, keys: std::ops::Range<u64>, tally: &Tally) {
         let mut handle = cache.handle();
         for number in keys {
-            let tables = handle.tables(cache);
+            let tables = handle.tables(cache, tally);
             let key = ShortKey::of_words([number, 1 << 56]);
             tables.short.insert(&key, Cells::pack::<false>(&[number as u32 & 0xFFFF], false).unwrap());
         }
@@ -234,13 +266,29 @@ mod tests {
         for number in 0..200_000 {
             let key = ShortKey::of_words([number, 1 << 56]);
             let mut handle = cache.handle();
-            let table = handle.tables(&cache).short.view();
+            let table = handle.tables(&cache, &Tally::default()).short.view();
             if let Some(hit) = table.get(table.bucket(&key), &key) {
                 let mut ids = Vec::with_capacity(16);
                 hit.emit::<false>(&mut ids);
                 assert_eq!(ids, [number as u32 & 0xFFFF]);
             }
         }
+    }
+
+    #[test]
+    fn tables_stay_small_for_text_that_never_repeats() {
+        let mut tally = Tally::default();
+        tally.add(1000, 900);
+        let cache = Cache::new(None);
+        fill_after(&cache, 0..400_000, &tally);
+        let (_, small) = cache.info();
+        assert!(small <= 2 * FIRST_BYTES * GROWTH, "{small}");
+        // What has repeated itself for some megabytes counts for more than what has not before.
+        for _ in 0..100 {
+            tally.add(1 << 16, 1 << 12);
+        }
+        fill_after(&cache, 0..400_000, &tally);
+        assert!(cache.info().1 > small);
     }
 
     #[test]
@@ -279,7 +327,7 @@ mod tests {
         let cache = Cache::new(Some(1_000_000));
         let lost = cache.tables.write();
         let mut handle = cache.handle();
-        assert_eq!(handle.tables(&cache).bytes(), 0);
+        assert_eq!(handle.tables(&cache, &Tally::default()).bytes(), 0);
         drop(lost);
         fill(&cache, 0..1000);
         assert!(cache.info().1 > 0);

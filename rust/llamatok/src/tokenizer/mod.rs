@@ -1,10 +1,13 @@
 //! The tokenizer: conducts the pipeline from text to ids and back.
 
+mod slices;
+
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use crate::batch::{self, Arenas, Part, TextBatch, TokenBatch, SLICE_BYTES};
+use self::slices::Slice;
+use crate::batch::{self, Arenas, TextBatch, TokenBatch};
 use crate::bpe::engine::{Engine, Worker};
 use crate::decode::{self, DecodeTable, StreamDecoder};
 use crate::special::{Part as SpecialPart, SpecialMatcher};
@@ -63,14 +66,6 @@ impl<'a> Text<'a> {
             Self::Bytes(text) => Self::Bytes(&text[range]),
         }
     }
-}
-
-/// A text, or a part of one that is encoded by itself.
-#[derive(Debug)]
-struct Slice<'a> {
-    text: Text<'a>,
-    begins_text: bool,
-    ends_text: bool,
 }
 
 /// A tokenizer. Immutable and shareable among threads; clones share everything.
@@ -242,29 +237,16 @@ impl Tokenizer {
         let slices = self.slices(texts, options, num_threads);
         let tasks =
             batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.as_bytes().len());
-        let parts = batch::run(&tasks, num_threads, |task| {
-            self.inner.engine.with_worker(|worker| {
-                let mut ids = std::mem::take(&mut worker.ids);
-                let mut count = |slice: &Slice<'_>| {
-                    ids.clear();
-                    self.encode_slice(worker, slice, options, &mut ids)?;
-                    Ok(ids.len() as i64)
-                };
-                let going_on = slices[task.clone()]
-                    .iter()
-                    .enumerate()
-                    .take_while(|&(index, _)| !stop::is_due(index, stop::ROUNDS));
-                let counts = going_on.map(|(_, slice)| count(slice)).collect::<Result<Vec<i64>>>();
-                worker.ids = ids;
-                counts
-            })
-        })?;
+        let work = |task: &Range<usize>| self.count_slices(&slices[task.clone()], options);
+        let parts = batch::run(&tasks, num_threads, work)?;
         let mut counts = Vec::with_capacity(texts.len());
-        let mut text_count = 0;
-        for (slice, count) in slices.iter().zip(parts.into_iter().flatten()) {
-            text_count += count;
-            if slice.ends_text {
-                counts.push(std::mem::take(&mut text_count));
+        let mut begun = 0;
+        for (part, rest) in parts {
+            let first = counts.len();
+            counts.extend(part);
+            match counts.get_mut(first) {
+                Some(count) => *count += std::mem::replace(&mut begun, rest),
+                None => begun += rest,
             }
         }
         Ok(counts)
@@ -347,86 +329,6 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// Texts, the long ones cut so that several threads can share them.
-    fn slices<'a, T: AsRef<[u8]>>(
-        &self,
-        texts: &'a [T],
-        options: &EncodeOptions,
-        num_threads: Option<usize>,
-    ) -> Vec<Slice<'a>> {
-        let mut slices = Vec::with_capacity(texts.len());
-        for text in texts {
-            self.cut(Text::Bytes(text.as_ref()), options, num_threads, &mut slices);
-        }
-        slices
-    }
-
-    /// Appends the slices of a text.
-    fn cut<'a>(
-        &self,
-        text: Text<'a>,
-        options: &EncodeOptions,
-        num_threads: Option<usize>,
-        slices: &mut Vec<Slice<'a>>,
-    ) {
-        let cut = num_threads != Some(1) && !options.parse_special;
-        let mut start = 0;
-        let bytes = text.as_bytes();
-        while cut && bytes.len() - start >= 2 * SLICE_BYTES {
-            let range = start + SLICE_BYTES..start + 2 * SLICE_BYTES;
-            let Some(end) = self.inner.engine.find_cut(bytes, range) else { break };
-            slices.push(Slice { text: text.part(start..end), begins_text: start == 0, ends_text: false });
-            start = end;
-        }
-        slices.push(Slice { text: text.part(start..bytes.len()), begins_text: start == 0, ends_text: true });
-    }
-
-    /// Leaves the ids of slices in an arena, and tells where those of each text that ends there end.
-    fn encode_slices(
-        &self,
-        slices: &[Slice<'_>],
-        options: &EncodeOptions,
-        arenas: &Arenas<TokenId>,
-    ) -> Result<(Part, Vec<i64>)> {
-        let bytes: usize = slices.iter().map(|slice| slice.text.as_bytes().len()).sum();
-        // More than nearly all texts take: room that is not used costs nothing, growing does.
-        let room = bytes / 2 + slices.len();
-        arenas.fill(room, |ids| {
-            let start = ids.len();
-            let mut ends = Vec::with_capacity(slices.len() + 1);
-            self.inner.engine.with_worker(|worker| {
-                for (index, slice) in slices.iter().enumerate() {
-                    if stop::is_due(index, stop::ROUNDS) {
-                        break;
-                    }
-                    self.encode_slice(worker, slice, options, ids)?;
-                    if slice.ends_text {
-                        ends.push((ids.len() - start) as i64);
-                    }
-                }
-                Ok(ends)
-            })
-        })
-    }
-
-    fn encode_slice(
-        &self,
-        worker: &mut Worker,
-        slice: &Slice<'_>,
-        options: &EncodeOptions,
-        ids: &mut Vec<TokenId>,
-    ) -> Result<()> {
-        if slice.begins_text {
-            let options = EncodeOptions { add_eos: options.add_eos && slice.ends_text, ..*options };
-            return self.encode_with(worker, slice.text, &options, ids);
-        }
-        self.inner.engine.encode_rest(worker, slice.text, ids)?;
-        if options.add_eos && slice.ends_text {
-            ids.extend(self.model().eos_id);
-        }
-        Ok(())
-    }
-
     fn encode_with(
         &self,
         worker: &mut Worker,
@@ -475,18 +377,25 @@ impl Tokenizer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::batch::SLICE_BYTES;
     use crate::bpe::MAX_UNCUT;
     use crate::{Piece, PieceKind};
 
-    fn tokenizer() -> Tokenizer {
+    fn tokenizer_with(byte_fallback: bool, cache_bytes: Option<usize>) -> Tokenizer {
         let texts = ["▁a", "ab", "▁ab", "ba", "中文", "▁▁", "▁", "a", "b", "中", "文"];
         let pieces = texts.iter().enumerate().map(|(index, &text)| Piece {
             text: text.into(),
             score: if text == "▁▁" { -1e9 } else { -(index as f32) },
             kind: PieceKind::Normal,
         });
-        Tokenizer::new(Model::like_llama(false, pieces), None).unwrap()
+        Tokenizer::new(Model::like_llama(byte_fallback, pieces), cache_bytes).unwrap()
+    }
+
+    fn tokenizer() -> Tokenizer {
+        tokenizer_with(false, None)
     }
 
     #[test]
@@ -530,6 +439,40 @@ mod tests {
             // What comes next is not harmed, and the most that fits is encoded.
             let count = |len| tokenizer.count_batch(&[" ".repeat(len)], &options, Some(threads)).unwrap();
             assert_eq!(count(most), [most.div_ceil(2) as i64 + 1 - (most % 2) as i64]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn texts_together_are_encoded_as_each_by_itself(
+            texts in prop::collection::vec("( |  |a|b|ab|ba|aab|abba|\0|x|é|🦙|中文?|▁){0,30}|(ab ?ba){0,400}|[ab ]{60,66}", 0..300),
+            options in (any::<bool>(), any::<bool>(), prop::bool::weighted(0.1)),
+            cache_bytes in prop::sample::select(vec![None, Some(0), Some(2_000)]),
+            damaged in any::<bool>(),
+            byte_fallback in prop::bool::weighted(0.8),
+        ) {
+            let tokenizer = tokenizer_with(byte_fallback, cache_bytes);
+            let (add_bos, add_eos, parse_special) = options;
+            let options = EncodeOptions { add_bos, add_eos, parse_special };
+            let mut texts: Vec<Vec<u8>> = texts.into_iter().map(String::into_bytes).collect();
+            if let Some(text) = texts.last_mut().filter(|_| damaged) {
+                text.extend(b"\xE2\x96 \xFF");
+            }
+            let alone = tokenizer_with(byte_fallback, Some(0));
+            let expected: Vec<Vec<TokenId>> = texts.iter().map(|text| {
+                let mut ids = Vec::new();
+                alone.encode_into(text, &options, &mut ids).unwrap();
+                ids
+            }).collect();
+            // The second time most units come from the cache.
+            for _ in 0..2 {
+                let batch = tokenizer.encode_batch(&texts, &options, Some(1)).unwrap();
+                let found: Vec<&[TokenId]> =
+                    batch.offsets.windows(2).map(|ends| &batch.ids[ends[0] as usize..ends[1] as usize]).collect();
+                prop_assert_eq!(&found, &expected);
+                let counts: Vec<i64> = expected.iter().map(|ids| ids.len() as i64).collect();
+                prop_assert_eq!(tokenizer.count_batch(&texts, &options, Some(2)).unwrap(), counts);
+            }
         }
     }
 }
