@@ -32,7 +32,7 @@ use crate::vocabulary::{PieceKind, TokenId, Vocabulary, SPACE_SYMBOL};
 use crate::Result;
 
 /// How much text goes into the buffer at a time, in bytes.
-const PART: usize = 8 << 10;
+const PART: usize = 16 << 10;
 /// How much text without a cut fits the buffer, in bytes: places in it are numbers of 32 bits. Much less for the
 /// tests of this crate, which then come to it.
 pub(crate) const MAX_UNCUT: usize = if cfg!(test) { 2 << 20 } else { u32::MAX as usize - 4 * BLOCK };
