@@ -13,6 +13,7 @@ from llamatok import Tokenizer
 WAYS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     "general": ({"LLAMATOK_ENGINE": "general"}, {}),
     "scalar": ({"LLAMATOK_SIMD": "scalar"}, {}),
+    "sse42": ({"LLAMATOK_SIMD": "sse42"}, {}),
     "avx2": ({"LLAMATOK_SIMD": "avx2"}, {}),
     "avx512": ({"LLAMATOK_SIMD": "avx512"}, {}),
     "no cache": ({}, {"cache_bytes": 0}),

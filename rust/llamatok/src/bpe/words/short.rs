@@ -151,6 +151,11 @@ impl<const LANES: usize, const ROOM: usize> Group<LANES, ROOM> {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Level` has these only where the processor has AVX2.
             Level::Avx2 | Level::Avx512 => unsafe { self.merge_avx2(pairs) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Level` has this only where the processor has SSE4.2.
+            Level::Sse42 => unsafe { self.merge_sse42(pairs) },
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Level::Neon => self.merge_by_turns(pairs),
             Level::Scalar => self.merge_by_turns(pairs),
         }
         &self.rows[..std::mem::take(&mut self.len)]
@@ -159,6 +164,12 @@ impl<const LANES: usize, const ROOM: usize> Group<LANES, ROOM> {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2")]
     fn merge_avx2(&mut self, pairs: &PairTable) {
+        self.merge_by_turns(pairs);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "sse4.1")]
+    fn merge_sse42(&mut self, pairs: &PairTable) {
         self.merge_by_turns(pairs);
     }
 

@@ -4,58 +4,19 @@
 //! bytes into bit masks; the rest is the same for all. [`Level::Scalar`] is the specification, and the
 //! tests compare the others with it.
 
+mod level;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use std::ops::Range;
 
+pub(crate) use self::level::Level;
 use super::classes::{ByteClasses, Class};
 
 /// How many bytes a block has.
 pub(crate) const BLOCK: usize = 64;
-
-/// Ways to make the masks; holding one other than `Scalar` proves that the processor can.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
-    Scalar,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
-impl Level {
-    /// The best level of this processor; the environment variable `LLAMATOK_SIMD` (`scalar`, `avx2`,
-    /// `avx512`) asks for a lower one.
-    pub(crate) fn detect() -> Self {
-        let wanted = std::env::var("LLAMATOK_SIMD").unwrap_or_default();
-        let levels = Self::available();
-        levels.iter().copied().find(|level| level.name() == wanted).unwrap_or(levels[0])
-    }
-
-    /// All levels of this processor, the best first.
-    pub(crate) fn available() -> Vec<Self> {
-        let mut levels = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512bw") {
-                levels.push(Self::Avx512);
-            }
-            if is_x86_feature_detected!("avx2") {
-                levels.push(Self::Avx2);
-            }
-        }
-        levels.push(Self::Scalar);
-        levels
-    }
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => "avx2",
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => "avx512",
-        }
-    }
-}
 
 /// A bit for each byte of a block, the first byte in the lowest bit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,7 +34,7 @@ struct Masks {
 pub(crate) struct Scanner {
     level: Level,
     classes: ByteClasses,
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")))]
     tables: Tables,
     /// Whether the last space of a run is cut off from the others.
     cuts_runs: bool,
@@ -83,14 +44,18 @@ pub(crate) struct Scanner {
 
 /// Sets of ASCII characters for look-ups by shuffle: character `c` is in the set if bit `c >> 4` of
 /// entry `c & 15` is set.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")))]
 #[derive(Debug, Clone, Copy)]
 struct Tables {
     first: [u8; 16],
     isolated: [u8; 16],
 }
 
-#[cfg(target_arch = "x86_64")]
+/// For each high nibble, the bit that stands for it in the tables; none beyond ASCII.
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")))]
+const HIGH: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")))]
 impl Tables {
     fn new(classes: &ByteClasses) -> Self {
         let set = |class: Class| {
@@ -126,7 +91,7 @@ impl Scanner {
         });
         Self {
             level,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(any(target_arch = "x86_64", all(target_arch = "aarch64", target_endian = "little")))]
             tables: Tables::new(&classes),
             classes,
             class_bits: Box::new(class_bits),
@@ -157,11 +122,17 @@ impl Scanner {
         match self.level {
             Level::Scalar => self.units_by(buffer, range, starts, |block| self.masks_scalar(block)),
             #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Level::detect` gives this level only where the processor has SSE4.2 and POPCNT.
+            Level::Sse42 => unsafe { self.units_sse42(buffer, range, starts) },
+            #[cfg(target_arch = "x86_64")]
             // SAFETY: `Level::detect` gives this level only where the processor has AVX2.
             Level::Avx2 => unsafe { self.units_avx2(buffer, range, starts) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `Level::detect` gives this level only where the processor has AVX-512BW.
             Level::Avx512 => unsafe { self.units_avx512(buffer, range, starts) },
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            // SAFETY: `Level::detect` gives this level only where the processor has NEON.
+            Level::Neon => unsafe { self.units_neon(buffer, range, starts) },
         }
         starts.push(end);
     }
@@ -311,86 +282,6 @@ fn push_bits(mut mask: u64, base: u32, starts: &mut Vec<u32>) {
     }
     // SAFETY: the loop has written at least `count` elements, and `room` was there for them.
     unsafe { starts.set_len(starts.len() + count) };
-}
-
-#[cfg(target_arch = "x86_64")]
-mod x86 {
-    use std::arch::x86_64::*;
-    use std::ops::Range;
-
-    use super::{Masks, Scanner, BLOCK, FIRST_WIDE};
-
-    /// For each high nibble, the bit that stands for it in the tables; none beyond ASCII.
-    const HIGH: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 0, 0, 0, 0, 0, 0, 0, 0];
-
-    impl Scanner {
-        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-        pub(super) unsafe fn units_avx2(&self, buffer: &[u8], range: Range<usize>, starts: &mut Vec<u32>) {
-            // SAFETY: unaligned loads of 16 bytes from arrays of 16.
-            let [first, isolated, high] = [&self.tables.first, &self.tables.isolated, &HIGH]
-                .map(|table| _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(table.as_ptr().cast()) }));
-            let nibble = _mm256_set1_epi8(15);
-            let half = |bytes: __m256i| {
-                let low = _mm256_and_si256(bytes, nibble);
-                let row = _mm256_shuffle_epi8(high, _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble));
-                let member = |table: __m256i| {
-                    let hit = _mm256_and_si256(_mm256_shuffle_epi8(table, low), row);
-                    !(_mm256_movemask_epi8(_mm256_cmpeq_epi8(hit, _mm256_setzero_si256())) as u32)
-                };
-                Masks {
-                    space: u64::from(_mm256_movemask_epi8(_mm256_cmpeq_epi8(
-                        bytes,
-                        _mm256_set1_epi8(b' ' as i8),
-                    )) as u32),
-                    first: u64::from(member(first)),
-                    isolated: u64::from(member(isolated)),
-                    other: u64::from(_mm256_movemask_epi8(bytes) as u32),
-                    wide: u64::from(_mm256_movemask_epi8(_mm256_cmpeq_epi8(
-                        _mm256_max_epu8(bytes, _mm256_set1_epi8(FIRST_WIDE as i8)),
-                        bytes,
-                    )) as u32),
-                }
-            };
-            self.units_by(buffer, range, starts, |block: &[u8; BLOCK]| {
-                // SAFETY: two unaligned loads of 32 bytes from an array of 64.
-                let (low, high) = unsafe {
-                    (
-                        _mm256_loadu_si256(block.as_ptr().cast()),
-                        _mm256_loadu_si256(block.as_ptr().add(32).cast()),
-                    )
-                };
-                let (low, high) = (half(low), half(high));
-                Masks {
-                    space: low.space | high.space << 32,
-                    first: low.first | high.first << 32,
-                    isolated: low.isolated | high.isolated << 32,
-                    other: low.other | high.other << 32,
-                    wide: low.wide | high.wide << 32,
-                }
-            });
-        }
-
-        #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,lzcnt,popcnt")]
-        pub(super) unsafe fn units_avx512(&self, buffer: &[u8], range: Range<usize>, starts: &mut Vec<u32>) {
-            // SAFETY: unaligned loads of 16 bytes from arrays of 16.
-            let [first, isolated, high] = [&self.tables.first, &self.tables.isolated, &HIGH]
-                .map(|table| _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(table.as_ptr().cast()) }));
-            let nibble = _mm512_set1_epi8(15);
-            self.units_by(buffer, range, starts, |block: &[u8; BLOCK]| {
-                // SAFETY: an unaligned load of 64 bytes from an array of 64.
-                let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
-                let low = _mm512_and_si512(bytes, nibble);
-                let row = _mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble));
-                Masks {
-                    space: _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b' ' as i8)),
-                    first: _mm512_test_epi8_mask(_mm512_shuffle_epi8(first, low), row),
-                    isolated: _mm512_test_epi8_mask(_mm512_shuffle_epi8(isolated, low), row),
-                    other: _mm512_movepi8_mask(bytes),
-                    wide: _mm512_cmpge_epu8_mask(bytes, _mm512_set1_epi8(FIRST_WIDE as i8)),
-                }
-            });
-        }
-    }
 }
 
 #[cfg(test)]
