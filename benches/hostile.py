@@ -240,10 +240,10 @@ def stopping(size: int) -> dict[str, list[Case]]:
     from llamatok.generation.stopping import stop_strings
 
     tokenizer = llamatok.LlamaTokenizer.default()
-    ids = torch.tensor([tokenizer(typical_text(4000))["input_ids"]])
     steps = max(1, size // 20_000)
 
-    def run(strings: list[str]) -> Callable[[], Any]:
+    def run(strings: list[str], text: str = typical_text(4000)) -> Callable[[], Any]:
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
         criterion = stop_strings(tokenizer, strings)
         return lambda: [criterion(ids, None) for _ in range(steps)]
 
