@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
 import llamatok
 from llamatok import Tokenizer, _core
 from llamatok.tokenization.chat.template import render
@@ -215,12 +217,19 @@ def templates(size: int) -> dict[str, list[Case]]:
     text = typical_text(size)
     chat = [{"role": "user", "content": text[at : at + 500]} for at in range(0, size, 500)]
     short = [{"role": "user", "content": text[at : at + 5]} for at in range(0, size // 10, 5)]
+    plain = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(template)
+    # A message costs the same however long it is, so that short ones are beyond any bar for each byte: what
+    # the limits cost shows next to Jinja alone. Sizes are those of the rendered text.
+    rendered = len(short) * 14
     return {
         "chat templates": [
-            ("typical", lambda: render(template, {"messages": chat}), size),
-            # Each message costs some microseconds, however short: sizes are those of the rendered text.
-            ("messages of 5 bytes", lambda: render(template, {"messages": short}), len(short) * 14),
-        ]
+            ("typical", lambda: render(template, {"messages": chat}), len(chat) * 509),
+            ("messages of 5 bytes", lambda: render(template, {"messages": short}), rendered),
+        ],
+        "messages of 5 bytes": [
+            ("Jinja's sandbox alone", lambda: plain.render(messages=short), rendered),
+            ("with the limits", lambda: render(template, {"messages": short}), rendered),
+        ],
     }
 
 
@@ -231,10 +240,10 @@ def stopping(size: int) -> dict[str, list[Case]]:
     from llamatok.generation.stopping import stop_strings
 
     tokenizer = llamatok.LlamaTokenizer.default()
-    ids = torch.tensor([tokenizer(typical_text(4000))["input_ids"]])
     steps = max(1, size // 20_000)
 
-    def run(strings: list[str]) -> Callable[[], Any]:
+    def run(strings: list[str], text: str = typical_text(4000)) -> Callable[[], Any]:
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
         criterion = stop_strings(tokenizer, strings)
         return lambda: [criterion(ids, None) for _ in range(steps)]
 
@@ -243,6 +252,7 @@ def stopping(size: int) -> dict[str, list[Case]]:
             ("typical", run(["</s>", "\n\nUser:"]), steps),
             ("100 strings", run([f"stop {index}" for index in range(100)]), steps),
             ("a string of 1,000 letters", run(["x" * 1000]), steps),
+            ("1,000 letters, all but found", run(["y" + "x" * 999], "x" * 40_000), steps),
         ]
     }
 

@@ -270,6 +270,15 @@ def test_wrong_templates(pipeline):
         pipeline.with_template([("<s>", None, 0), ("A", None, 0)], [])
 
 
+def test_type_ids_are_int32(pipeline):
+    single, pair = [("A", None, 0)], [("A", None, 0), ("B", None, 2**31 - 1)]
+    assert pipeline.with_template(single, pair).template == (single, pair)
+    with pytest.raises(TokenizerError, match=r"single: the type id 2147483648 is more than 2147483647"):
+        pipeline.with_template([("A", None, 2**31)], pair)
+    with pytest.raises(TokenizerError, match=r"pair: the type id 4294967295 is more than 2147483647"):
+        pipeline.with_template(single, [*pair, ("</s>", 2, 2**32 - 1)])
+
+
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_pickles(pipeline, protocol, default_tokenizer):
     pipeline = pipeline.with_added_tokens(

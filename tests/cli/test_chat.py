@@ -35,6 +35,20 @@ def test_each_line_of_a_pipe_is_a_message(run: Run, tmp_path: Path) -> None:
     assert "user: And you?" in answers
 
 
+def test_missing_jinja_is_named() -> None:
+    code = """
+import sys
+sys.modules["jinja2"] = None
+from llamatok.cli import main
+sys.exit(main(["chat", "--max-new-tokens", "1"]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=b"Hello\n", capture_output=True, timeout=300, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.decode().endswith("chat templates need Jinja\nhint: pip install 'llamatok[chat]'\n")
+
+
 def test_a_saved_conversation_goes_on(run: Run, tmp_path: Path) -> None:
     path, after = tmp_path / "talk.json", tmp_path / "after.json"
     options = ("chat", "--max-new-tokens", "4", "--temperature", "0")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
+
+from llamatok.cli import main
 
 from .conftest import Run
 
@@ -24,6 +27,17 @@ def printed(run: Run) -> bytes:
     done = run(*OPTIONS, PROMPT)
     assert done.stderr == b""
     return done.stdout
+
+
+@pytest.mark.parametrize("command", [["generate", PROMPT], ["chat"]])
+def test_missing_torch_is_named(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(command) == 1
+    shown = capsys.readouterr().err
+    assert "this command needs torch" in shown
+    assert "hint: pip install 'llamatok[torch]'" in shown
 
 
 def test_text_goes_on(run: Run, printed: bytes) -> None:

@@ -150,8 +150,21 @@ def test_a_text_streamer_refuses_two_rows() -> None:
         TextStreamer(TOKENIZER).put(torch.zeros((2, 3), dtype=torch.int64))
 
 
-@given(text=TEXTS, stop=st.sampled_from(["a", "ab", "b a", "é中", "🦙", ".", " ", "a.\n"]))
+@given(text=TEXTS, stop=st.sampled_from(["a", "ab", "b a", "é中", "🦙", ".", " ", "a.\n"]) | TEXTS)
 def test_stop_strings_end_with_the_token_that_completes_them(text: str, stop: str) -> None:
+    _assert_ended(text, stop or "a")
+
+
+@given(text=TEXTS, rest=TEXTS, data=st.data())
+def test_long_stop_strings_end_with_the_token_that_completes_them(
+    text: str, rest: str, data: st.DataObject
+) -> None:
+    # The end of the string comes again and again, its beginning once.
+    stop = data.draw(st.sampled_from("ab中🦙")) + text
+    _assert_ended(f"{text}{text}{stop}{rest}{text}", stop)
+
+
+def _assert_ended(text: str, stop: str) -> None:
     ids = TOKENIZER.encode("ok " + text)
     criterion = stop_strings(TOKENIZER, [stop, "never there"])
     prompt = len(TOKENIZER.encode("ok "))

@@ -200,8 +200,10 @@ class Conversation:
             found = self.tokenizer.apply_chat_template(
                 messages, add_generation_prompt=True, tokenize=True, return_dict=True
             )
-        except ModuleNotFoundError as error:
-            raise UsageError(f"chat templates need {error.name}", "pip install 'llamatok[chat]'") from None
+        except ImportError as error:
+            raise CommandError(
+                str(error).partition(": pip install")[0], "pip install 'llamatok[chat]'"
+            ) from None
         except Exception as error:
             raise UsageError(f"the chat template refuses the conversation: {error}") from None
         return list(found["input_ids"])

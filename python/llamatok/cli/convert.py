@@ -66,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         from llamatok import weights
     except ImportError as error:
-        raise CommandError(f"converting needs PyTorch: {error}", "pip install 'llamatok[torch]'") from None
+        raise CommandError(
+            str(error).partition(": pip install")[0], "pip install 'llamatok[torch]'"
+        ) from None
     if not Path(arguments.input).exists():
         raise FileNotFoundError(2, "No such file or directory", arguments.input)
     given: dict[str, Any] = {}

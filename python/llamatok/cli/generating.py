@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llamatok.cli import options
-from llamatok.cli.errors import InputError, UsageError
+from llamatok.cli.errors import CommandError, InputError, UsageError
 
 
 def number(least: float, most: float) -> Callable[[str], float]:
@@ -102,8 +102,8 @@ def load(arguments: argparse.Namespace) -> tuple[Any, Any]:
     """The model and the tokenizer."""
     try:
         import torch
-    except ModuleNotFoundError:
-        raise UsageError("this command needs torch", "pip install 'llamatok[torch]'") from None
+    except ImportError as error:
+        raise CommandError(f"this command needs torch ({error})", "pip install 'llamatok[torch]'") from None
     from llamatok import LlamaTokenizer, demo_checkpoint
     from llamatok.models import LlamaForCausalLM
 

@@ -57,24 +57,47 @@ def max_time(seconds: float) -> StoppingCriteria:
     return lambda sequences, scores: time.monotonic() > end
 
 
+#: The letters of a stop string's end that are looked for first.
+_TAIL = 8
+
+
+def _window(letters: int) -> int:
+    """How many tokens hold so many letters, and whatever the last token adds."""
+    # A character takes at most four tokens; one more hides how a text's first token is decoded.
+    return 4 * letters + 8
+
+
 class _StopStrings:
     """Finishes rows whose text has a stop string that the last token completed."""
 
     def __init__(self, tokenizer: Tokenizer, strings: Sequence[str]) -> None:
         self._tokenizer = tokenizer
-        self._strings = list(strings)
-        # A character takes at most four tokens; one more hides how a text's first token is decoded.
-        self._window = 4 * max(map(len, strings)) + 8
+        self._strings = tuple(strings)
+        self._tails = tuple({stop[-_TAIL:] for stop in strings})
+        self._longest = max(map(len, strings))
 
     def __call__(self, sequences: Tensor, scores: Any) -> Tensor:
-        rows = sequences[:, -self._window :].tolist()
-        return torch.tensor([self._ends(row) for row in rows], device=sequences.device)
+        return torch.tensor([self._ends(row) for row in sequences], device=sequences.device)
 
-    def _ends(self, row: list[int]) -> bool:
-        text = self._tokenizer.decode(row)
+    def _ends(self, row: Tensor) -> bool:
+        if self._longest > _TAIL:
+            text, seen = self._decoded(row, _TAIL)
+            # A part of a character may spoil those behind it: only the whole window tells then.
+            if "\ufffd" not in text and not _completed(text, seen, self._tails):
+                return False
+        text, seen = self._decoded(row, self._longest)
+        return _completed(text, seen, self._strings)
+
+    def _decoded(self, row: Tensor, letters: int) -> tuple[str, int]:
+        """The text of a row's end, and how much of it was there before the last token."""
+        ids = row[-_window(letters) :].tolist()
         # A character that lacked bytes is not shown yet. What ended before the last token was seen then.
-        seen = len(self._tokenizer.decode(row[:-1]).rstrip("\ufffd"))
-        return any(text.find(stop, max(0, seen - len(stop) + 1)) >= 0 for stop in self._strings)
+        return self._tokenizer.decode(ids), len(self._tokenizer.decode(ids[:-1]).rstrip("\ufffd"))
+
+
+def _completed(text: str, seen: int, strings: tuple[str, ...]) -> bool:
+    """Whether one of `strings` ends behind the first `seen` letters."""
+    return any(text.endswith(strings, 0, end) for end in range(seen + 1, len(text) + 1))
 
 
 def stop_strings(tokenizer: Tokenizer, strings: str | Sequence[str]) -> StoppingCriteria:

@@ -5,6 +5,13 @@ read when asked for. Loading builds the model without memory and gives it one te
 converting and saving write one tensor after another. Needs the extra `torch`.
 """
 
+from __future__ import annotations
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as _error:
+    raise ImportError(f"llamatok.weights needs torch ({_error}): pip install 'llamatok[torch]'") from _error
+
 from llamatok.demo import demo_checkpoint
 from llamatok.weights.checkpoint import Checkpoint, LazyTensor
 from llamatok.weights.convert import convert, convert_meta

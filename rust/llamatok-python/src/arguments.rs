@@ -44,7 +44,8 @@ pub fn template_tuple(item: &TemplateItem) -> TemplateTuple {
 /// Templates for one text and for two.
 ///
 /// # Errors
-/// A `ValueError` where a part is neither a token with an id nor a sequence.
+/// A `ValueError` where a part is neither a token with an id nor a sequence, or its type id is more than
+/// int32 holds.
 pub fn templates(single: &Bound<'_, PyAny>, pair: &Bound<'_, PyAny>) -> PyResult<Templates> {
     let items = |items: &Bound<'_, PyAny>| {
         items.try_iter()?.map(|item| template_item(item?.extract()?)).collect::<PyResult<Vec<_>>>()

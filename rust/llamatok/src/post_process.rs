@@ -24,6 +24,14 @@ pub enum TemplateItem {
     },
 }
 
+impl TemplateItem {
+    fn type_id(&self) -> u32 {
+        match self {
+            Self::Sequence { type_id, .. } | Self::Token { type_id, .. } => *type_id,
+        }
+    }
+}
+
 /// The templates for one text and for a pair (`TemplateProcessing` of the tokenizers library).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Templates {
@@ -44,7 +52,7 @@ impl Templates {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where `single` has not the first text
-    /// once and the second never, or `pair` not both once.
+    /// once and the second never, or `pair` not both once; and for a type id above 2³¹ - 1.
     pub fn new(single: Vec<TemplateItem>, pair: Vec<TemplateItem>) -> Result<Self> {
         let count = |items: &[TemplateItem], wanted: u8| {
             let is_wanted = |item: &&TemplateItem| matches!(item, TemplateItem::Sequence { sequence, .. } if *sequence == wanted);
@@ -55,6 +63,13 @@ impl Templates {
                 return Err(Error::unsupported(
                     format!("post_processor.{name}"),
                     "the template must hold each text once",
+                ));
+            }
+            // The columns of type ids are int32.
+            if let Some(id) = items.iter().map(TemplateItem::type_id).find(|&id| id > i32::MAX as u32) {
+                return Err(Error::unsupported(
+                    format!("post_processor.{name}"),
+                    format!("the type id {id} is more than {}", i32::MAX),
                 ));
             }
         }

@@ -67,8 +67,9 @@ class Meter:
             return len(value) + 1
         if not isinstance(value, (list, tuple, dict)):
             return _size_of_atom(value)
-        parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        size = 1 + sum(map(self._measure, parts))
+        size = 1
+        for part in [*value.keys(), *value.values()] if isinstance(value, dict) else value:
+            size += len(part) + 1 if isinstance(part, str) else self._measure(part)
         self._known[id(value)] = size
         return size
 
@@ -127,8 +128,11 @@ class Meter:
 
     def show(self, value: Any) -> None:
         """Pays for a value's text before it is made."""
-        # Of what is no text, the text is longer: digits, quotation marks, separators.
-        self.spend((4 if isinstance(value, str) else 32) * self.size(value))
+        if isinstance(value, str):
+            self.spend(4 * (len(value) + 1))
+        else:
+            # Its text is longer: digits, quotation marks, separators.
+            self.spend(32 * self.size(value))
 
     def text(self, value: Any) -> str:
         """A value's text, paid for."""

@@ -149,6 +149,19 @@ fn templates_hold_each_text_once() {
     assert!(Templates::new(vec![item(0)], vec![item(0), item(0), item(1)]).is_err());
 }
 
+#[test]
+fn type_ids_of_templates_are_int32() {
+    use crate::post_process::TemplateItem::{Sequence, Token};
+    let sequence = |sequence| Sequence { sequence, type_id: i32::MAX as u32 };
+    let token = |type_id| Token { token: "<s>".into(), id: 1, type_id };
+    let templates =
+        |type_id| Templates::new(vec![sequence(0)], vec![sequence(0), sequence(1), token(type_id)]);
+    assert!(templates(i32::MAX as u32).is_ok());
+    let error = templates(1 << 31).unwrap_err();
+    assert_eq!(error.field(), Some("post_processor.pair"));
+    assert!(error.to_string().contains("2147483648 is more than 2147483647"));
+}
+
 proptest! {
     #[test]
     fn offsets_are_the_same_either_way(text in "[ab é中🦙▁\\n]{0,30}", legacy in any::<bool>()) {
