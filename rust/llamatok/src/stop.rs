@@ -189,9 +189,12 @@ mod tests {
         let expected = encode("words without end");
         let text = "words without end ".repeat(1 << 17);
         // However fast the machine is, this takes longer than what it takes to ask.
-        let texts = vec![&text; 200];
-        for threads in [Some(1), Some(3)] {
-            let stopped = stoppable(always, || tokenizer.encode_batch(&texts, &options, threads));
+        let texts = vec![text.as_str(); 200];
+        let short_texts = vec!["words without end"; 4 << 20];
+        for (texts, threads) in [(&texts, Some(1)), (&texts, Some(3)), (&short_texts, Some(1))] {
+            let stopped = stoppable(always, || tokenizer.encode_batch(texts, &options, threads));
+            assert!(stopped.is_none());
+            let stopped = stoppable(always, || tokenizer.count_batch(texts, &options, threads));
             assert!(stopped.is_none());
             assert_eq!(encode("words without end"), expected);
         }

@@ -384,18 +384,20 @@ mod tests {
     use crate::bpe::MAX_UNCUT;
     use crate::{Piece, PieceKind};
 
-    fn tokenizer_with(byte_fallback: bool, cache_bytes: Option<usize>) -> Tokenizer {
+    fn tokenizer() -> Tokenizer {
+        Tokenizer::new(model(false, 0), None).unwrap()
+    }
+
+    /// With so many more control pieces behind the others.
+    fn model(byte_fallback: bool, more: usize) -> Model {
         let texts = ["▁a", "ab", "▁ab", "ba", "中文", "▁▁", "▁", "a", "b", "中", "文"];
         let pieces = texts.iter().enumerate().map(|(index, &text)| Piece {
             text: text.into(),
             score: if text == "▁▁" { -1e9 } else { -(index as f32) },
             kind: PieceKind::Normal,
         });
-        Tokenizer::new(Model::like_llama(byte_fallback, pieces), cache_bytes).unwrap()
-    }
-
-    fn tokenizer() -> Tokenizer {
-        tokenizer_with(false, None)
+        let control = |index| Piece { text: format!("<{index}>"), score: 0.0, kind: PieceKind::Control };
+        Model::like_llama(byte_fallback, pieces.chain((0..more).map(control)))
     }
 
     #[test]
@@ -450,15 +452,21 @@ mod tests {
             cache_bytes in prop::sample::select(vec![None, Some(0), Some(2_000)]),
             damaged in any::<bool>(),
             byte_fallback in prop::bool::weighted(0.8),
+            add_dummy_prefix in any::<bool>(),
+            // Ids of 32 bits in the cache.
+            are_many in prop::bool::weighted(0.1),
         ) {
-            let tokenizer = tokenizer_with(byte_fallback, cache_bytes);
+            let mut model = model(byte_fallback, if are_many { 1 << 16 } else { 0 });
+            model.normalizer.add_dummy_prefix = add_dummy_prefix;
+            let alone = Tokenizer::new(model.clone(), Some(0)).unwrap();
+            let tokenizer = Tokenizer::new(model, cache_bytes).unwrap();
+            prop_assert_eq!(tokenizer.general_because(), None);
             let (add_bos, add_eos, parse_special) = options;
             let options = EncodeOptions { add_bos, add_eos, parse_special };
             let mut texts: Vec<Vec<u8>> = texts.into_iter().map(String::into_bytes).collect();
             if let Some(text) = texts.last_mut().filter(|_| damaged) {
                 text.extend(b"\xE2\x96 \xFF");
             }
-            let alone = tokenizer_with(byte_fallback, Some(0));
             let expected: Vec<Vec<TokenId>> = texts.iter().map(|text| {
                 let mut ids = Vec::new();
                 alone.encode_into(text, &options, &mut ids).unwrap();

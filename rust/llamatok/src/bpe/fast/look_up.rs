@@ -26,7 +26,7 @@ pub(super) struct Buffers {
 /// What is known of the units of a batch before they are looked up; kept, since to clear it would take
 /// as long as a short text.
 #[derive(Debug)]
-pub(super) struct Batch {
+struct Batch {
     keys: [ShortKey; BATCH],
     buckets: [u32; BATCH],
 }

@@ -6,7 +6,7 @@
 //! for the next part. Then, for a batch of units at a time, keys and hashes are made and the buckets of
 //! the cache asked for, and only then looked at, so that memory is waited for once a batch and not once
 //! a unit. Units that are not in the cache are put off until there are enough of them to be merged
-//! together; their ids are then put in their places.
+//! together; their ids are then put in their places. Short texts share a buffer ([`texts`]).
 
 mod look_up;
 mod texts;

@@ -1,9 +1,9 @@
 //! Several short texts at once.
 //!
 //! A text by itself costs as much as some fifty of its letters before the first of them is looked at, and its few
-//! units do not fill a batch. So short texts share a buffer. Each begins at a block of its own and ends with a zero,
-//! so that the scan is shown one text as if there were no other. Their units make up batches together; what lies
-//! between two texts is a unit that is not looked up, but tells where the ids of one text end.
+//! units do not fill a batch. So short texts share a buffer, each with a zero behind it, and the scan is shown one
+//! after the other as if there were no other. Their units make up batches together; the zero between two texts is a
+//! unit that is not looked up, but tells where the ids of one text end.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -58,8 +58,8 @@ impl Borders {
         }
     }
 
-    /// Moves the ends that were met when just `waiting` units waited, after the last one of these has been
-    /// merged, by the number of ids that there are now more before it than there were.
+    /// Moves the ends that were met while just `waiting` units waited by `more`, the number of ids that these
+    /// units have added.
     #[inline]
     pub(super) fn shift(&mut self, waiting: usize, more: isize) {
         let first = self.ends.len() - self.waiting.len();
@@ -109,7 +109,7 @@ impl FastMerger {
                 }
                 fill(&text, buffer);
                 ranges.push(start..buffer.len());
-                buffer.resize((buffer.len() + 1).next_multiple_of(BLOCK), 0);
+                buffer.push(0);
             }
             if ranges.is_empty() {
                 break;
@@ -130,7 +130,6 @@ impl FastMerger {
             out.extend(around.bos);
             self.look_up(cache, scratch, &mut borders, out);
         }
-        scratch.buffers.text.clear();
         *ends = borders.ends;
     }
 }

@@ -1,6 +1,7 @@
 //! The levels of vector instructions.
 
-/// Ways to make the masks; holding one other than `Scalar` proves that the processor can.
+/// Ways to make the masks; holding one other than `Scalar` proves that the processor has all that
+/// [`Level::available`] asks for before it gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Level {
     Scalar,
@@ -28,13 +29,23 @@ impl Level {
         let mut levels = Vec::new();
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512bw") {
+            // A hypervisor may hide any of them, whatever the processor has.
+            let has_bits = is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("lzcnt")
+                && is_x86_feature_detected!("popcnt");
+            let has_avx2 = has_bits && is_x86_feature_detected!("avx2");
+            if has_avx2 && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
                 levels.push(Self::Avx512);
             }
-            if is_x86_feature_detected!("avx2") {
+            if has_avx2 {
                 levels.push(Self::Avx2);
             }
-            if is_x86_feature_detected!("sse4.2") && is_x86_feature_detected!("popcnt") {
+            if is_x86_feature_detected!("ssse3")
+                && is_x86_feature_detected!("sse4.1")
+                && is_x86_feature_detected!("sse4.2")
+                && is_x86_feature_detected!("popcnt")
+            {
                 levels.push(Self::Sse42);
             }
         }

@@ -122,13 +122,13 @@ impl Scanner {
         match self.level {
             Level::Scalar => self.units_by(buffer, range, starts, |block| self.masks_scalar(block)),
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Level::detect` gives this level only where the processor has SSE4.2 and POPCNT.
+            // SAFETY: `Level::detect` gives this level only where the processor has SSSE3, SSE4 and POPCNT.
             Level::Sse42 => unsafe { self.units_sse42(buffer, range, starts) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Level::detect` gives this level only where the processor has AVX2.
+            // SAFETY: `Level::detect` gives this level only where the processor has AVX2, BMI, LZCNT and POPCNT.
             Level::Avx2 => unsafe { self.units_avx2(buffer, range, starts) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Level::detect` gives this level only where the processor has AVX-512BW.
+            // SAFETY: `Level::detect` gives this level only where the processor has AVX-512BW and what AVX2's asks for.
             Level::Avx512 => unsafe { self.units_avx512(buffer, range, starts) },
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             // SAFETY: `Level::detect` gives this level only where the processor has NEON.

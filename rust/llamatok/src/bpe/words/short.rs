@@ -149,10 +149,10 @@ impl<const LANES: usize, const ROOM: usize> Group<LANES, ROOM> {
     pub(super) fn merge(&mut self, pairs: &PairTable, level: Level) -> &[Row<LANES, ROOM>] {
         match level {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Level` has these only where the processor has AVX2.
+            // SAFETY: `Level` has these only where the processor has AVX2 and BMI.
             Level::Avx2 | Level::Avx512 => unsafe { self.merge_avx2(pairs) },
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: `Level` has this only where the processor has SSE4.2.
+            // SAFETY: `Level` has this only where the processor has SSE4.1.
             Level::Sse42 => unsafe { self.merge_sse42(pairs) },
             #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
             Level::Neon => self.merge_by_turns(pairs),
