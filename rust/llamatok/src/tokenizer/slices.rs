@@ -109,7 +109,7 @@ impl Tokenizer {
         })
     }
 
-    /// Slices that are encoded together, until the call is told to stop.
+    /// The slices in groups, each of which is encoded together, until the call is told to stop.
     fn groups<'a, 'b>(
         &self,
         slices: &'a [Slice<'b>],
