@@ -17,6 +17,7 @@ mod text_batch;
 mod texts;
 mod token_batch;
 mod tokenizer;
+mod utf8;
 
 /// The compiled core of llamatok.
 #[pyo3::pymodule(gil_used = false)]

@@ -22,6 +22,7 @@ use crate::interrupt::{detached, Signals};
 use crate::ints::Ints;
 use crate::texts::{str_texts, StrTexts};
 use crate::tokenizer::{byte_count, thread_count, Core, Tokenizer, DETACH_IDS, DETACH_TEXT_BYTES};
+use crate::utf8::Utf8;
 
 /// Text to ids and back by the rules of Hugging Face's Llama tokenizers. Immutable; any number of
 /// threads may use it at once.
@@ -332,8 +333,9 @@ impl Pipeline {
         let num_threads = thread_count(num_threads)?;
         let texts = StrTexts::extract("texts", texts, is_split_into_words)?;
         let pairs = pairs.map(|pairs| StrTexts::extract("pairs", pairs, is_split_into_words)).transpose()?;
-        let text_parts = texts.slices("texts")?;
-        let pair_parts = pairs.as_ref().map(|pairs| pairs.slices("pairs")).transpose()?;
+        let utf8 = Utf8::default();
+        let text_parts = texts.slices("texts", &utf8)?;
+        let pair_parts = pairs.as_ref().map(|pairs| pairs.slices("pairs", &utf8)).transpose()?;
         let first = Sequences { parts: &text_parts, ends: texts.ends() };
         let second = match (&pairs, &pair_parts) {
             (Some(pairs), Some(parts)) => Some(Sequences { parts, ends: pairs.ends() }),

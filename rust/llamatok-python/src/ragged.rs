@@ -1,6 +1,10 @@
 //! Ragged arrays: several rows in one piece of memory, and how Python gets at them.
 
+use std::mem::MaybeUninit;
+use std::slice::from_raw_parts_mut;
+
 use arrow_buffer::{ArrowNativeType, ScalarBuffer};
+use llamatok::memory::{large_page_bytes, prefer_large_pages, LARGE_PAGE};
 use numpy::ndarray::ArrayView1;
 use numpy::{Element, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
@@ -112,11 +116,28 @@ pub fn borrow_array<'py, T: Element, C: PyClass<Frozen = pyo3::pyclass::boolean_
 
 /// A new array, not filled yet.
 pub fn rectangle(py: Python<'_>, rows: usize, width: usize) -> PyResult<Bound<'_, PyArray2<i64>>> {
-    // By numpy's own function, whose errors are exceptions.
-    let array = py.import("numpy")?.call_method1("empty", ((rows, width), "int64")).map_err(|error| {
+    let empty = || match rows.checked_mul(width).and_then(|size| size.checked_mul(size_of::<i64>())) {
+        Some(bytes) if large_page_bytes(bytes) > 0 => in_large_pages(py, rows, width, bytes),
+        _ => py.import("numpy")?.call_method1("empty", ((rows, width), "int64")),
+    };
+    // By numpy's own functions, whose errors are exceptions.
+    let array = empty().map_err(|error| {
         let too_large = PyMemoryError::new_err(format!("{rows} rows of {width} ids do not fit in memory"));
         too_large.set_cause(py, Some(error));
         too_large
     })?;
     Ok(array.cast_into()?)
+}
+
+/// An array of `bytes` in large pages: numpy asks for them from 4 MB on, and not for all of it.
+fn in_large_pages(py: Python<'_>, rows: usize, width: usize, bytes: usize) -> PyResult<Bound<'_, PyAny>> {
+    let large = large_page_bytes(bytes);
+    let memory = py.import("numpy")?.call_method1("empty", (bytes.max(large) + LARGE_PAGE, "uint8"))?;
+    let memory = memory.cast_into::<PyArray1<u8>>()?;
+    let start = memory.data().align_offset(LARGE_PAGE).min(LARGE_PAGE);
+    // SAFETY: the array is new, of this size, and known to nobody else.
+    let pages = unsafe { from_raw_parts_mut(memory.data().add(start).cast::<MaybeUninit<u8>>(), large) };
+    prefer_large_pages(pages);
+    let cells = memory.get_item(PySlice::new(py, start as isize, (start + bytes) as isize, 1))?;
+    cells.call_method1("view", ("int64",))?.call_method1("reshape", (rows, width))
 }

@@ -1,4 +1,4 @@
-//! Texts from Python: borrowed, never copied.
+//! Texts from Python.
 
 use arrow_data::ArrayData;
 use llamatok::Text;
@@ -7,25 +7,26 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyString, PyTuple};
 
 use crate::arrow;
+use crate::utf8::Utf8;
 
 /// The bytes of a `str` (its UTF-8) or a `bytes`; `None` for anything else.
 ///
 /// # Errors
 /// `UnicodeEncodeError` for a `str` with lone surrogates.
-pub fn text_bytes<'a>(text: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a [u8]>> {
-    Ok(text_of(text)?.map(Text::as_bytes))
+pub fn text_bytes<'a>(text: &'a Bound<'_, PyAny>, utf8: &'a Utf8) -> PyResult<Option<&'a [u8]>> {
+    Ok(text_of(text, utf8)?.map(Text::as_bytes))
 }
 
-fn text_of<'a>(text: &'a Bound<'_, PyAny>) -> PyResult<Option<Text<'a>>> {
+fn text_of<'a>(text: &'a Bound<'_, PyAny>, utf8: &'a Utf8) -> PyResult<Option<Text<'a>>> {
     if let Ok(text) = text.cast::<PyString>() {
-        return text.to_str().map(|text| Some(Text::Str(text)));
+        return utf8.of(text).map(|text| Some(Text::Str(text)));
     }
     Ok(text.cast::<PyBytes>().ok().map(|text| Text::Bytes(text.as_bytes())))
 }
 
 /// [`text_bytes`], with a `TypeError` for anything else.
-pub fn single_text<'a>(text: &'a Bound<'_, PyAny>) -> PyResult<&'a [u8]> {
-    text_bytes(text)?.ok_or_else(|| not_a_text("text", text))
+pub fn single_text<'a>(text: &'a Bound<'_, PyAny>, utf8: &'a Utf8) -> PyResult<&'a [u8]> {
+    text_bytes(text, utf8)?.ok_or_else(|| not_a_text("text", text))
 }
 
 /// The owners of several texts.
@@ -67,17 +68,20 @@ impl<'py> Texts<'py> {
     }
 
     /// The bytes of each text.
-    pub fn slices(&self) -> PyResult<Vec<&[u8]>> {
+    pub fn slices<'a>(&'a self, utf8: &'a Utf8) -> PyResult<Vec<&'a [u8]>> {
         match self {
-            Self::Objects(objects) => texts_of(objects).map(|text| text.map(Text::as_bytes)).collect(),
+            Self::Objects(objects) => texts_of(objects, utf8).map(|text| text.map(Text::as_bytes)).collect(),
             Self::Arrow(arrays) => arrow::text_slices(arrays),
         }
     }
 }
 
-/// The text of each object. The first time, Python has to make the UTF-8 of a `str` that is not ASCII.
-pub fn texts_of<'a>(objects: &'a [Bound<'_, PyAny>]) -> impl Iterator<Item = PyResult<Text<'a>>> {
-    objects.iter().enumerate().map(|(index, text)| match text_of(text) {
+/// The text of each object, one after the other, since making UTF-8 takes time.
+pub fn texts_of<'a>(
+    objects: &'a [Bound<'_, PyAny>],
+    utf8: &'a Utf8,
+) -> impl Iterator<Item = PyResult<Text<'a>>> {
+    objects.iter().enumerate().map(|(index, text)| match text_of(text, utf8) {
         Ok(Some(text)) => Ok(text),
         Ok(None) => Err(not_a_text(&format!("texts[{index}]"), text)),
         Err(error) => Err(name_text(text.py(), error, index)),
@@ -187,9 +191,9 @@ impl<'py> StrTexts<'py> {
     ///
     /// # Errors
     /// `UnicodeEncodeError` for lone surrogates, naming the text.
-    pub fn slices(&self, name: &str) -> PyResult<Vec<&str>> {
-        let slice = |(index, text): (usize, &'_ Bound<'py, PyString>)| -> PyResult<()> {
-            text.to_str().map(|_| ()).map_err(|error| {
+    pub fn slices<'a>(&'a self, name: &str, utf8: &'a Utf8) -> PyResult<Vec<&'a str>> {
+        let slice = |(index, text): (usize, &'a Bound<'py, PyString>)| {
+            utf8.of(text).map_err(|error| {
                 let place = match &self.ends {
                     None => format!("{name}[{index}]"),
                     Some(ends) => {
@@ -201,7 +205,6 @@ impl<'py> StrTexts<'py> {
                 name_place(text.py(), error, &place)
             })
         };
-        self.owners.iter().enumerate().try_for_each(slice)?;
-        self.owners.iter().map(|text| text.to_str()).collect()
+        self.owners.iter().enumerate().map(slice).collect()
     }
 }

@@ -17,6 +17,7 @@ use crate::stream_decoder::{Decoder, StreamDecoder};
 use crate::text_batch::TextBatch;
 use crate::texts::{single_text, text_bytes, texts_of, Texts};
 use crate::token_batch::{id_list, TokenBatch};
+use crate::utf8::Utf8;
 
 /// The model of `Tokenizer.default`.
 const DEFAULT_MODEL: &[u8] = include_bytes!("../../../python/llamatok/data/default.model");
@@ -229,7 +230,8 @@ impl Tokenizer {
         add_eos: bool,
         parse_special: bool,
     ) -> PyResult<Bound<'py, PyList>> {
-        let (py, text) = (text.py(), single_text(text)?);
+        let utf8 = Utf8::default();
+        let (py, text) = (text.py(), single_text(text, &utf8)?);
         let options = EncodeOptions { add_bos, add_eos, parse_special };
         let encode = || {
             let mut ids = Vec::with_capacity(text.len() / 3 + 8);
@@ -251,19 +253,19 @@ impl Tokenizer {
     ) -> PyResult<TokenBatch> {
         let options = EncodeOptions { add_bos, add_eos, parse_special };
         let num_threads = thread_count(num_threads)?;
-        let py = texts.py();
+        let (py, utf8) = (texts.py(), Utf8::default());
         let batch = match Texts::extract(texts)? {
             // Other threads need not wait until Python has made the UTF-8 of all texts.
             Texts::Objects(objects) => {
                 let finish = |work: &mut (dyn FnMut() + Send)| py.detach(work);
                 interruptible(py, || {
                     either!(self.tokenizer, core => {
-                        core.encode_batch_from(texts_of(&objects), &options, num_threads, finish)
+                        core.encode_batch_from(texts_of(&objects, &utf8), &options, num_threads, finish)
                     })
                 })??
             }
             owners => {
-                let slices = owners.slices()?;
+                let slices = owners.slices(&utf8)?;
                 detached(
                     py,
                     || either!(self.tokenizer, core => core.encode_batch(&slices, &options, num_threads)),
@@ -284,16 +286,16 @@ impl Tokenizer {
         parse_special: bool,
         num_threads: Option<i64>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let py = texts.py();
+        let (py, utf8) = (texts.py(), Utf8::default());
         let options = EncodeOptions { add_bos, add_eos, parse_special };
         let num_threads = thread_count(num_threads)?;
-        if let Some(text) = text_bytes(texts)? {
+        if let Some(text) = text_bytes(texts, &utf8)? {
             let count = || either!(self.tokenizer, core => core.count(text, &options));
             let count = if text.len() < DETACH_TEXT_BYTES { count() } else { detached(py, count)? };
             return count.map_err(|error| call_error(&error))?.into_bound_py_any(py);
         }
         let owners = Texts::extract(texts)?;
-        let slices = owners.slices()?;
+        let slices = owners.slices(&utf8)?;
         let counts = detached(
             py,
             || either!(self.tokenizer, core => core.count_batch(&slices, &options, num_threads)),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::Mutex;
 
+use crate::memory::prefer_large_pages;
 use crate::stop;
 use crate::vocabulary::TokenId;
 use crate::Result;
@@ -199,18 +200,11 @@ fn join<T: Copy + Send + Sync>(parts: Vec<&[T]>, num_threads: Option<usize>) -> 
 /// written at once, smaller amounts would get more than they use.
 const MIN_HUGE_BYTES: usize = 4 << 20;
 
-/// A vector that is about to be filled. The system is asked for large pages, where it has them: to
-/// get many small ones takes as long as it takes to decode ids into them.
+/// A vector that is about to be filled, in large pages where the system has them.
 pub(crate) fn with_capacity<T>(capacity: usize) -> Vec<T> {
-    let vector = Vec::with_capacity(capacity);
-    #[cfg(target_os = "linux")]
+    let mut vector = Vec::with_capacity(capacity);
     if capacity.saturating_mul(size_of::<T>()) >= MIN_HUGE_BYTES {
-        const PAGE: usize = 4096;
-        let start = vector.as_ptr() as usize;
-        let (first, end) = (start.next_multiple_of(PAGE), (start + capacity * size_of::<T>()) / PAGE * PAGE);
-        // SAFETY: the advice concerns memory of `vector` only, and changes no byte of it. Where it is
-        // refused, nothing has happened.
-        unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE) };
+        prefer_large_pages(vector.spare_capacity_mut());
     }
     vector
 }

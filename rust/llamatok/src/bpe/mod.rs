@@ -9,7 +9,7 @@ pub(crate) mod general;
 pub(crate) mod merges;
 pub(crate) mod ranked;
 mod runs;
-mod scan;
+pub(crate) mod scan;
 pub(crate) mod trie;
 mod words;
 

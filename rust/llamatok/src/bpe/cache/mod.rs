@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, TryLockError, TryLockResult, Weak};
 
 pub(crate) use key::{LongKey, ShortKey, LONG, SHORT};
-use table::HUGE_PAGE;
 pub(crate) use table::{Cells, LongTable, ShortTable, MAX_CACHED_IDS};
+
+use crate::memory::LARGE_PAGE;
 
 /// The bound on the caches of a process, for all tokenizers that are not given one of their own.
 pub(crate) const DEFAULT_LIMIT: usize = 64_000_000;
@@ -39,7 +40,7 @@ impl Tables {
     /// Empty tables of `bytes` in all.
     fn new(bytes: usize) -> Self {
         // What is left of a large page would be many small ones.
-        let unit = if bytes < 2 * HUGE_PAGE { 1 } else { HUGE_PAGE };
+        let unit = if bytes < 2 * LARGE_PAGE { 1 } else { LARGE_PAGE };
         let long = (bytes / 4).next_multiple_of(unit);
         Self { short: ShortTable::new((bytes - long) / unit * unit), long: LongTable::new(long) }
     }

@@ -14,6 +14,7 @@ use std::sync::atomic::{fence, AtomicU64, AtomicUsize, Ordering};
 use memmap2::{MmapMut, MmapRaw};
 
 use super::key::{Key, LongKey, ShortKey};
+use crate::memory::LARGE_PAGE;
 use crate::vocabulary::TokenId;
 
 /// A bucket: a head and seven words.
@@ -114,9 +115,6 @@ fn widen(word: u64, slots: &mut [MaybeUninit<TokenId>; 4]) {
     }
 }
 
-/// The size of a large page, where the system has such, and what tables had better be multiples of.
-pub(super) const HUGE_PAGE: usize = 2 << 20;
-
 /// Buckets in zeroed memory.
 #[derive(Debug)]
 struct Buckets {
@@ -135,12 +133,12 @@ impl Buckets {
         let len = bytes / std::mem::size_of::<Bucket>() / group * group;
         let bytes = len * std::mem::size_of::<Bucket>();
         // Large tables begin where a large page may: what is asked for in vain is never touched.
-        let slack = if bytes >= HUGE_PAGE { HUGE_PAGE } else { 0 };
+        let slack = if bytes >= LARGE_PAGE { LARGE_PAGE } else { 0 };
         let memory = (len > 0).then(|| MmapMut::map_anon(bytes + slack).ok()).flatten();
         let Some(memory) = memory else {
             return Self { memory: None, start: 0, len: 0, entries: AtomicUsize::new(0) };
         };
-        let start = if slack > 0 { memory.as_ptr().align_offset(HUGE_PAGE) } else { 0 };
+        let start = if slack > 0 { memory.as_ptr().align_offset(LARGE_PAGE) } else { 0 };
         #[cfg(target_os = "linux")]
         // Fewer misses of the TLB; where the system has no huge pages, nothing is lost.
         let _ = memory.advise(memmap2::Advice::HugePage);

@@ -1,0 +1,67 @@
+//! Memory that is handed out once, bit by bit, and stays where it is.
+
+use std::cell::RefCell;
+use std::slice::from_raw_parts_mut;
+
+use memmap2::MmapMut;
+
+use crate::memory::LARGE_PAGE;
+
+/// Chunks are twice as large as all before them, up to this many bytes.
+const MAX_CHUNK: usize = 16 << 20;
+
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    chunks: RefCell<Vec<Chunk>>,
+}
+
+impl Store {
+    /// What `write` leaves at the beginning of a piece of memory of at least `room` bytes: it tells how many
+    /// these are, and nothing is kept if it does not.
+    pub(super) fn fill(&self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<&[u8]> {
+        let mut chunks = self.chunks.borrow_mut();
+        if chunks.last().is_none_or(|chunk| chunk.len - chunk.used < room) {
+            let used: usize = chunks.iter().map(|chunk| chunk.used).sum();
+            chunks.push(Chunk::new(room.max((2 * used).min(MAX_CHUNK))));
+        }
+        let chunk = chunks.last_mut()?;
+        // SAFETY: the memory is initialized, is moved and given up only with `self`, and has been borrowed
+        // from `start` to `used` alone.
+        let free = unsafe { from_raw_parts_mut(chunk.start.add(chunk.used), chunk.len - chunk.used) };
+        let written = write(free)?;
+        let (written, _) = free.split_at(written);
+        chunk.used += written.len();
+        Some(written)
+    }
+}
+
+#[derive(Debug)]
+struct Chunk {
+    _memory: Memory,
+    start: *mut u8,
+    len: usize,
+    used: usize,
+}
+
+/// Small chunks come from the allocator, which has them at hand; others from the system, in large pages.
+#[derive(Debug)]
+enum Memory {
+    Heap { _bytes: Vec<u8> },
+    Mapped { _map: MmapMut },
+}
+
+impl Chunk {
+    fn new(len: usize) -> Self {
+        let map = (len >= LARGE_PAGE).then(|| MmapMut::map_anon(len + LARGE_PAGE).ok()).flatten();
+        let Some(mut map) = map else {
+            let mut bytes = vec![0; len];
+            return Self { start: bytes.as_mut_ptr(), len, used: 0, _memory: Memory::Heap { _bytes: bytes } };
+        };
+        #[cfg(target_os = "linux")]
+        // Where the system has none, small ones do.
+        let _ = map.advise(memmap2::Advice::HugePage);
+        let skipped = map.as_ptr().align_offset(LARGE_PAGE).min(LARGE_PAGE);
+        let start = map[skipped..].as_mut_ptr();
+        Self { start, len, used: 0, _memory: Memory::Mapped { _map: map } }
+    }
+}
