@@ -289,7 +289,7 @@ class TokenBatch:
 
         The mask is 1 where an id stands and 0 where padding does. Rows are as long as the longest
         text, or exactly `max_length`: then longer texts lose ids at their end. `side` is the side
-        that padding goes to.
+        that padding goes to. On Linux, arrays from 2 MB on are views of longer ones, in large pages.
         """
 
     def to_torch(self) -> tuple[Any, Any]:

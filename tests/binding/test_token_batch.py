@@ -1,6 +1,7 @@
 """`TokenBatch`: indexing, conversions, and memory that is shared and never writable."""
 
 import gc
+import pickle
 import sys
 from types import SimpleNamespace
 
@@ -119,10 +120,12 @@ def test_padding_to_a_length(batch):
     assert batch.to_padded(0)[0].shape == (3, 0)
 
 
+# From about 4,000 rows on, the arrays lie in large pages.
+@pytest.mark.parametrize("rows", [3000, 4000, 6000, 13_000])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_of_many_lengths(side):
+def test_padding_of_many_lengths(side, rows):
     chance = np.random.default_rng(3)
-    lists = [chance.integers(0, 2**32, length) for length in chance.integers(0, 70, 3000)]
+    lists = [chance.integers(0, 2**32, length) for length in chance.integers(0, 70, rows)]
     offsets = np.cumsum([0, *map(len, lists)])
     ids, mask = TokenBatch(np.concatenate(lists), offsets).to_padded(max_length=64, side=side, pad_id=7)
     for row, marks, full in zip(ids.tolist(), mask.tolist(), lists, strict=True):
@@ -133,6 +136,16 @@ def test_padding_of_many_lengths(side):
         assert marks == (
             [0] * padding + [1] * len(kept) if side == "left" else [1] * len(kept) + [0] * padding
         )
+    for array in (ids, mask):
+        assert array.shape == (rows, 64)
+        assert array.flags.writeable
+        assert array.flags.c_contiguous
+        assert array.flags.aligned
+        copy = pickle.loads(pickle.dumps(array))
+        assert (copy == array).all()
+        copy.fill(0)
+        array.fill(1)
+        assert array.sum() == array.size
 
 
 def test_padding_of_nothing(batch):
@@ -154,8 +167,11 @@ def test_padding_with_wrong_arguments(batch):
         batch.to_padded(side="middle")
     with pytest.raises(ValueError, match="max_length must not be negative"):
         batch.to_padded(max_length=-1)
-    with pytest.raises(MemoryError):
-        batch.to_padded(max_length=2**62)
+    for length in (2**62, 2**61 - 2**18 + 128, 2**60, 2**50):
+        with pytest.raises(MemoryError, match="do not fit in memory"):
+            batch.to_padded(max_length=length)
+        with pytest.raises(MemoryError, match="do not fit in memory"):
+            batch[:1].to_padded(max_length=length)
 
 
 @pytest.mark.parametrize("offsets", [[], [0], [1, 6], [0, 5], [0, 7], [0, 4, 3, 6], [0, -1, 6]])

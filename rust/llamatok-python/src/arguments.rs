@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::error::call_error;
+use crate::utf8::Utf8;
 
 /// (id, content, single_word, lstrip, rstrip, normalized, special)
 pub type AddedTokenTuple = (TokenId, String, bool, bool, bool, bool, bool);
@@ -100,9 +101,9 @@ pub fn size(argument: &str, size: i64) -> PyResult<usize> {
 ///
 /// # Errors
 /// A `TypeError` for anything else, a `UnicodeEncodeError` for lone surrogates.
-pub fn text<'a>(name: &str, text: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+pub fn text<'a>(name: &str, text: &'a Bound<'_, PyAny>, utf8: &'a Utf8) -> PyResult<&'a str> {
     match text.cast::<PyString>() {
-        Ok(text) => text.to_str(),
+        Ok(text) => utf8.of(text),
         Err(_) => Err(PyTypeError::new_err(format!("{name} must be str, not {}", text.get_type().name()?))),
     }
 }

@@ -258,9 +258,10 @@ impl Pipeline {
     /// The ids of tokens, `default` for those that there are not.
     #[pyo3(signature = (tokens, default=None))]
     fn tokens_to_ids(&self, tokens: &Bound<'_, PyAny>, default: Option<i64>) -> PyResult<Vec<Option<i64>>> {
+        let utf8 = Utf8::default();
         let tokens = tokens.try_iter()?.map(|token| {
             let token = token?;
-            Ok(self.pipeline.token_to_id(text("token", &token)?).map(i64::from).or(default))
+            Ok(self.pipeline.token_to_id(text("token", &token, &utf8)?).map(i64::from).or(default))
         });
         tokens.collect()
     }
@@ -359,8 +360,9 @@ impl Pipeline {
         split_special_tokens: bool,
     ) -> PyResult<Bound<'py, PyList>> {
         let py = text.py();
-        let text = self::text("text", text)?;
-        let pair = pair.map(|pair| self::text("pair", pair)).transpose()?;
+        let utf8 = Utf8::default();
+        let text = self::text("text", text, &utf8)?;
+        let pair = pair.map(|pair| self::text("pair", pair, &utf8)).transpose()?;
         let options =
             PipelineOptions { add_special_tokens, split_special_tokens, ..PipelineOptions::default() };
         let encode = || {
@@ -387,8 +389,9 @@ impl Pipeline {
         seed: Option<u64>,
     ) -> PyResult<Bound<'py, PyList>> {
         let py = text.py();
-        let text = [self::text("text", text)?];
-        let pair = pair.map(|pair| self::text("pair", pair)).transpose()?.map(|pair| [pair]);
+        let utf8 = Utf8::default();
+        let text = [self::text("text", text, &utf8)?];
+        let pair = pair.map(|pair| self::text("pair", pair, &utf8)).transpose()?.map(|pair| [pair]);
         let options = PipelineOptions {
             add_special_tokens,
             split_special_tokens,

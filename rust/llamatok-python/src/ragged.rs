@@ -117,7 +117,9 @@ pub fn borrow_array<'py, T: Element, C: PyClass<Frozen = pyo3::pyclass::boolean_
 /// A new array, not filled yet.
 pub fn rectangle(py: Python<'_>, rows: usize, width: usize) -> PyResult<Bound<'_, PyArray2<i64>>> {
     let empty = || match rows.checked_mul(width).and_then(|size| size.checked_mul(size_of::<i64>())) {
-        Some(bytes) if large_page_bytes(bytes) > 0 => in_large_pages(py, rows, width, bytes),
+        Some(bytes) if (1..=MAX_LARGE).contains(&large_page_bytes(bytes)) => {
+            in_large_pages(py, rows, width, bytes)
+        }
         _ => py.import("numpy")?.call_method1("empty", ((rows, width), "int64")),
     };
     // By numpy's own functions, whose errors are exceptions.
@@ -129,7 +131,11 @@ pub fn rectangle(py: Python<'_>, rows: usize, width: usize) -> PyResult<Bound<'_
     Ok(array.cast_into()?)
 }
 
-/// An array of `bytes` in large pages: numpy asks for them from 4 MB on, and not for all of it.
+/// More large pages than any memory has, in bytes; beyond it numpy has the words.
+const MAX_LARGE: usize = isize::MAX as usize / 2;
+
+/// An array of `bytes` in large pages, a view of a longer one: numpy asks for them from 4 MB on, and not for
+/// all of it.
 fn in_large_pages(py: Python<'_>, rows: usize, width: usize, bytes: usize) -> PyResult<Bound<'_, PyAny>> {
     let large = large_page_bytes(bytes);
     let memory = py.import("numpy")?.call_method1("empty", (bytes.max(large) + LARGE_PAGE, "uint8"))?;

@@ -117,7 +117,8 @@ impl TokenBatch {
     /// an id stands and 0 where padding does.
     ///
     /// Rows are as long as the longest text, or exactly `max_length`: then longer texts lose ids at
-    /// their end. `side` is the side that padding goes to, "right" or "left".
+    /// their end. `side` is the side that padding goes to, "right" or "left". On Linux, arrays from 2 MB
+    /// on are views of longer ones, in large pages.
     #[pyo3(signature = (max_length=None, side="right", pad_id=None))]
     fn to_padded<'py>(
         &self,

@@ -7,7 +7,8 @@ use memmap2::MmapMut;
 
 use crate::memory::LARGE_PAGE;
 
-/// Chunks are twice as large as all before them, up to this many bytes.
+/// Chunks are twice as large as what those before them hold, up to this many bytes, and as large as is
+/// asked for.
 const MAX_CHUNK: usize = 16 << 20;
 
 #[derive(Debug, Default)]
@@ -17,12 +18,13 @@ pub(super) struct Store {
 
 impl Store {
     /// What `write` leaves at the beginning of a piece of memory of at least `room` bytes: it tells how many
-    /// these are, and nothing is kept if it does not.
+    /// these are, and nothing is kept if it does not. `None` also where there is no such memory.
     pub(super) fn fill(&self, room: usize, write: impl FnOnce(&mut [u8]) -> Option<usize>) -> Option<&[u8]> {
         let mut chunks = self.chunks.borrow_mut();
         if chunks.last().is_none_or(|chunk| chunk.len - chunk.used < room) {
             let used: usize = chunks.iter().map(|chunk| chunk.used).sum();
-            chunks.push(Chunk::new(room.max((2 * used).min(MAX_CHUNK))));
+            let wanted = room.max((2 * used).min(MAX_CHUNK));
+            chunks.push(Chunk::new(wanted).or_else(|| Chunk::new(room))?);
         }
         let chunk = chunks.last_mut()?;
         // SAFETY: the memory is initialized, is moved and given up only with `self`, and has been borrowed
@@ -34,6 +36,20 @@ impl Store {
         Some(written)
     }
 }
+
+impl Store {
+    /// Takes all memory back, and keeps the largest chunk of at most `bytes` for what comes.
+    pub(super) fn clear(&mut self, bytes: usize) {
+        let chunks = self.chunks.get_mut();
+        chunks.retain(|chunk| chunk.len <= bytes);
+        chunks.sort_unstable_by_key(|chunk| std::cmp::Reverse(chunk.len));
+        chunks.truncate(1);
+        chunks.iter_mut().for_each(|chunk| chunk.used = 0);
+    }
+}
+
+// SAFETY: `start` leads to memory that the chunk alone owns.
+unsafe impl Send for Chunk {}
 
 #[derive(Debug)]
 struct Chunk {
@@ -51,17 +67,24 @@ enum Memory {
 }
 
 impl Chunk {
-    fn new(len: usize) -> Self {
-        let map = (len >= LARGE_PAGE).then(|| MmapMut::map_anon(len + LARGE_PAGE).ok()).flatten();
-        let Some(mut map) = map else {
-            let mut bytes = vec![0; len];
-            return Self { start: bytes.as_mut_ptr(), len, used: 0, _memory: Memory::Heap { _bytes: bytes } };
-        };
+    fn new(len: usize) -> Option<Self> {
+        if len < LARGE_PAGE {
+            let mut bytes = Vec::new();
+            bytes.try_reserve_exact(len).ok()?;
+            bytes.resize(len, 0);
+            return Some(Self {
+                start: bytes.as_mut_ptr(),
+                len,
+                used: 0,
+                _memory: Memory::Heap { _bytes: bytes },
+            });
+        }
+        let mut map = MmapMut::map_anon(len.checked_add(LARGE_PAGE)?).ok()?;
         #[cfg(target_os = "linux")]
         // Where the system has none, small ones do.
         let _ = map.advise(memmap2::Advice::HugePage);
         let skipped = map.as_ptr().align_offset(LARGE_PAGE).min(LARGE_PAGE);
         let start = map[skipped..].as_mut_ptr();
-        Self { start, len, used: 0, _memory: Memory::Mapped { _map: map } }
+        Some(Self { start, len, used: 0, _memory: Memory::Mapped { _map: map } })
     }
 }
