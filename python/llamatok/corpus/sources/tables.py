@@ -148,6 +148,10 @@ def _wanted(schema: pa.Schema, settings: Settings, item: Input) -> list[str] | N
     return wanted
 
 
+def _unreadable_names(item: Input) -> DamagedInputError:
+    return DamagedInputError(f"`{item.path}`: the names of the columns are not UTF-8")
+
+
 def _names(schema: pa.Schema, item: Input) -> list[str]:
     """The names of the columns. Raises `DamagedInputError` where a name, or one inside, is not UTF-8."""
     waiting = list(schema)
@@ -156,7 +160,7 @@ def _names(schema: pa.Schema, item: Input) -> list[str]:
             _ = field_.name
             waiting += [field_.type.field(index) for index in range(field_.type.num_fields)]
     except UnicodeDecodeError:
-        raise DamagedInputError(f"`{item.path}`: the names of the columns are not UTF-8") from None
+        raise _unreadable_names(item) from None
     return list(schema.names)
 
 
@@ -186,6 +190,8 @@ def parquet_parts(item: Input, settings: Settings) -> list[Part]:
 def _parquet(item: Input) -> Any:
     try:
         return pq.ParquetFile(item.open_arrow(), pre_buffer=False)
+    except UnicodeDecodeError:
+        raise _unreadable_names(item) from None
     except _ARROW_ERRORS as error:
         if isinstance(error, FileNotFoundError):
             raise item.vanished() from None
@@ -391,7 +397,7 @@ def _csv_header(item: Input, delimiter: str, settings: Settings) -> list[str]:
         )
         return list(reader.schema.names)
     except UnicodeDecodeError:
-        raise DamagedInputError(f"`{item.path}`: the names of the columns are not UTF-8") from None
+        raise _unreadable_names(item) from None
     except pa.ArrowInvalid as error:
         raise _csv_error(item, error) from error
     except DECOMPRESSION_ERRORS as error:
