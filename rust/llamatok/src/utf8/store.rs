@@ -27,17 +27,15 @@ impl Store {
             chunks.push(Chunk::new(wanted).or_else(|| Chunk::new(room))?);
         }
         let chunk = chunks.last_mut()?;
-        // SAFETY: the memory is initialized, is moved and given up only with `self`, and has been borrowed
-        // from `start` to `used` alone.
+        // SAFETY: the memory is initialized, stays where it is until `self` is cleared or dropped, which
+        // waits for all that is borrowed from it, and is borrowed from `start` to `used` alone.
         let free = unsafe { from_raw_parts_mut(chunk.start.add(chunk.used), chunk.len - chunk.used) };
         let written = write(free)?;
         let (written, _) = free.split_at(written);
         chunk.used += written.len();
         Some(written)
     }
-}
 
-impl Store {
     /// Takes all memory back, and keeps the largest chunk of at most `bytes` for what comes.
     pub(super) fn clear(&mut self, bytes: usize) {
         let chunks = self.chunks.get_mut();
