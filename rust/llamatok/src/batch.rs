@@ -33,21 +33,19 @@ pub struct TextBatch {
 
 impl TokenBatch {
     /// Joins what tasks have left in arenas, each with the ends of its texts.
-    pub(crate) fn concat(
-        arenas: Arenas<TokenId>,
-        parts: Vec<(Part, Vec<i64>)>,
-        num_threads: Option<usize>,
-    ) -> Self {
-        let mut arenas = arenas.into_values();
+    pub(crate) fn concat(arenas: &Arenas, parts: Vec<(Part, Vec<i64>)>, num_threads: Option<usize>) -> Self {
+        let mut values = arenas.take_values();
         let lens: Vec<usize> = parts.iter().map(|(part, _)| part.range.len()).collect();
         let offsets = offsets(lens.iter().copied().zip(parts.iter().map(|(_, ends)| ends.as_slice())));
-        if let ([(part, _)], [_]) = (parts.as_slice(), arenas.as_slice()) {
-            if part.range == (0..arenas[0].len()) {
-                return Self { ids: trimmed(arenas.swap_remove(0)), offsets };
+        if let (false, [(part, _)], [_]) = (arenas.are_joined, parts.as_slice(), values.as_slice()) {
+            if part.range == (0..values[0].len()) {
+                return Self { ids: trimmed(values.swap_remove(0)), offsets };
             }
         }
-        let slices = parts.iter().map(|(part, _)| &arenas[part.arena][part.range.clone()]).collect();
-        Self { ids: join(slices, num_threads), offsets }
+        let slices = parts.iter().map(|(part, _)| &values[part.arena][part.range.clone()]).collect();
+        let ids = join(slices, num_threads);
+        arenas.give_back(values);
+        Self { ids, offsets }
     }
 }
 
@@ -95,14 +93,16 @@ fn trimmed<T>(mut values: Vec<T>) -> Vec<T> {
 /// Memory that the tasks of a call fill, each thread its own piece, task after task: few large pieces
 /// are had from the system in less time than one for each task.
 #[derive(Debug)]
-pub(crate) struct Arenas<T> {
-    state: Mutex<ArenaState<T>>,
+pub(crate) struct Arenas {
+    /// Whether all ids are going to be joined, so that the memory stays here.
+    are_joined: bool,
+    state: Mutex<ArenaState>,
 }
 
-#[derive(Debug)]
-struct ArenaState<T> {
-    idle: Vec<(usize, Vec<T>)>,
-    full: Vec<(usize, Vec<T>)>,
+#[derive(Debug, Default)]
+struct ArenaState {
+    idle: Vec<(usize, Vec<TokenId>)>,
+    full: Vec<(usize, Vec<TokenId>)>,
     count: usize,
 }
 
@@ -113,20 +113,26 @@ pub(crate) struct Part {
     range: Range<usize>,
 }
 
-/// The sizes of the first arenas of a call and of the last ones, in values.
+/// The sizes of the first arenas of a call and of the last ones, in ids.
 const MIN_ARENA: usize = 64 << 10;
-const MAX_ARENA: usize = 4 << 20;
+const MAX_ARENA: usize = 2 << 20;
 
-impl<T> Arenas<T> {
-    pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(ArenaState { idle: Vec::new(), full: Vec::new(), count: 0 }) }
+/// Arenas of calls that have ended, [`MAX_SPARE`] ids in all: memory that has been used before is filled
+/// faster.
+static SPARE: Mutex<Vec<Vec<TokenId>>> = Mutex::new(Vec::new());
+const MAX_SPARE: usize = 4 << 20;
+
+impl Arenas {
+    /// For a call on so many threads.
+    pub(crate) fn new(num_threads: Option<usize>) -> Self {
+        Self { are_joined: thread_count(num_threads) > 1, state: Mutex::default() }
     }
 
     /// Lends `work` a vector to append to, with room for `room` values (more may come).
     pub(crate) fn fill<R>(
         &self,
         room: usize,
-        work: impl FnOnce(&mut Vec<T>) -> Result<R>,
+        work: impl FnOnce(&mut Vec<TokenId>) -> Result<R>,
     ) -> Result<(Part, R)> {
         let (arena, mut values) = self.take(room);
         let start = values.len();
@@ -136,11 +142,11 @@ impl<T> Arenas<T> {
         Ok((part, result?))
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, ArenaState<T>> {
+    fn state(&self) -> std::sync::MutexGuard<'_, ArenaState> {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn take(&self, room: usize) -> (usize, Vec<T>) {
+    fn take(&self, room: usize) -> (usize, Vec<TokenId>) {
         let mut state = self.state();
         let mut size = MIN_ARENA;
         if let Some((arena, values)) = state.idle.pop() {
@@ -153,11 +159,30 @@ impl<T> Arenas<T> {
         state.count += 1;
         let arena = state.count - 1;
         drop(state);
-        (arena, with_capacity(size.max(room)))
+        (arena, self.take_spare(room).unwrap_or_else(|| with_capacity(size.max(room))))
     }
 
-    fn into_values(self) -> Vec<Vec<T>> {
-        let state = self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fn take_spare(&self, room: usize) -> Option<Vec<TokenId>> {
+        // A lock that a fork has left behind stays locked: nobody waits for it.
+        let mut spare = SPARE.try_lock().ok().filter(|_| self.are_joined)?;
+        let index = spare.iter().rposition(|values| values.capacity() >= room)?;
+        Some(spare.swap_remove(index))
+    }
+
+    fn give_back(&self, arenas: Vec<Vec<TokenId>>) {
+        let Some(mut spare) = SPARE.try_lock().ok().filter(|_| self.are_joined) else { return };
+        let mut room = MAX_SPARE.saturating_sub(spare.iter().map(Vec::capacity).sum());
+        for mut values in arenas {
+            if values.capacity() <= room {
+                room -= values.capacity();
+                values.clear();
+                spare.push(values);
+            }
+        }
+    }
+
+    fn take_values(&self) -> Vec<Vec<TokenId>> {
+        let state = std::mem::take(&mut *self.state());
         let mut arenas: Vec<_> = state.idle.into_iter().chain(state.full).collect();
         arenas.sort_unstable_by_key(|&(arena, _)| arena);
         arenas.into_iter().map(|(_, values)| values).collect()
@@ -416,7 +441,7 @@ mod tests {
     #[test]
     fn parts_are_joined_in_order() {
         for (count, len) in [(0, 5), (1, 5), (3, 0), (40, 100_000)] {
-            let arenas = Arenas::new();
+            let arenas = Arenas::new(Some(3));
             let parts = (0..count)
                 .map(|part| {
                     let ends = vec![1.min(len.into()), len.into()];
@@ -428,7 +453,7 @@ mod tests {
                 })
                 .collect::<Result<Vec<_>>>()
                 .unwrap();
-            let batch = TokenBatch::concat(arenas, parts, Some(3));
+            let batch = TokenBatch::concat(&arenas, parts, Some(3));
             assert_eq!(batch.ids, (0..count * len).collect::<Vec<_>>());
             assert_eq!(batch.offsets.len(), 2 * count as usize + 1);
             assert_eq!(batch.offsets.last(), Some(&i64::from(count * len)));
@@ -437,6 +462,27 @@ mod tests {
         let part = |text: &str| TextBatch { bytes: text.into(), offsets: vec![1, text.len() as i64] };
         let texts = TextBatch::concat(vec![part("abc"), part("de")], Some(2));
         assert_eq!(texts, TextBatch { bytes: b"abcde".to_vec(), offsets: vec![0, 1, 3, 4, 5] });
+    }
+
+    #[test]
+    fn arenas_are_used_again() {
+        for (round, len) in [3_000_000, 10, 0, 70_000, 2_500_000, 1].into_iter().cycle().take(18).enumerate()
+        {
+            let arenas = Arenas::new(Some(1 + round % 3));
+            let ids: Vec<TokenId> = (0..len).map(|id| id + round as TokenId).collect();
+            let parts = ids.chunks(ids.len() / 2 + 1).map(|part| {
+                arenas.fill(part.len() / 3, |values| {
+                    values.extend_from_slice(part);
+                    Ok(vec![part.len() as i64])
+                })
+            });
+            let parts = parts.collect::<Result<Vec<_>>>().unwrap();
+            let batch = TokenBatch::concat(&arenas, parts, Some(2));
+            assert_eq!(batch.ids, ids);
+            assert_eq!(batch.offsets.last(), Some(&i64::from(len)));
+            let spare: usize = SPARE.lock().unwrap().iter().map(Vec::capacity).sum();
+            assert!(spare <= MAX_SPARE);
+        }
     }
 
     #[test]

@@ -169,10 +169,10 @@ impl Tokenizer {
         let slices = self.slices(texts, options, num_threads);
         let tasks =
             batch::share_out_by(slices.len(), num_threads, |index| slices[index].text.as_bytes().len());
-        let arenas = Arenas::new();
+        let arenas = Arenas::new(num_threads);
         let work = |task: &Range<usize>| self.encode_slices(&slices[task.clone()], options, &arenas);
         let parts = batch::run(&tasks, num_threads, work)?;
-        Ok(TokenBatch::concat(arenas, parts, num_threads))
+        Ok(TokenBatch::concat(&arenas, parts, num_threads))
     }
 
     /// As [`Tokenizer::encode_batch`], of texts that this thread gets hold of one after the other, while
@@ -217,10 +217,10 @@ impl Tokenizer {
             bytes_before += bytes;
             (!slices.is_empty()).then_some(Ok(slices))
         };
-        let arenas = Arenas::new();
+        let arenas = Arenas::new(num_threads);
         let work = |slices: Vec<Slice<'_>>| self.encode_slices(&slices, options, &arenas);
         let parts = batch::run_while_made(make, num_threads, work, finish)?;
-        Ok(parts.map(|parts| TokenBatch::concat(arenas, parts, num_threads)))
+        Ok(parts.map(|parts| TokenBatch::concat(&arenas, parts, num_threads)))
     }
 
     /// The number of ids of each of several texts.

@@ -65,7 +65,7 @@ impl Tokenizer {
         &self,
         slices: &[Slice<'_>],
         options: &EncodeOptions,
-        arenas: &Arenas<TokenId>,
+        arenas: &Arenas,
     ) -> Result<(Part, Vec<i64>)> {
         let bytes: usize = slices.iter().map(|slice| slice.text.as_bytes().len()).sum();
         // More than nearly all texts take: room that is not used costs nothing, growing does.
