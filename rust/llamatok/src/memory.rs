@@ -6,6 +6,8 @@
 
 use std::mem::MaybeUninit;
 
+use memmap2::MmapMut;
+
 /// The size of a large page, where the system has such.
 pub const LARGE_PAGE: usize = 2 << 20;
 
@@ -38,6 +40,19 @@ pub fn large_page_bytes(bytes: usize) -> usize {
         Some(all) if all - bytes <= bytes / 8 => all,
         _ => filled,
     }
+}
+
+/// Zeroed memory, and where the `bytes` in it begin that were asked for: where a large page may, if they fill
+/// one. `None` where the system gives no memory.
+pub(crate) fn map_zeroed(bytes: usize) -> Option<(MmapMut, usize)> {
+    // What is asked for in vain is never touched.
+    let slack = if bytes >= LARGE_PAGE { LARGE_PAGE } else { 0 };
+    let memory = MmapMut::map_anon(bytes.checked_add(slack)?).ok()?;
+    #[cfg(target_os = "linux")]
+    // Fewer misses of the TLB, too; where the system has no large pages, nothing is lost.
+    let _ = memory.advise(memmap2::Advice::HugePage);
+    let start = if slack > 0 { memory.as_ptr().align_offset(LARGE_PAGE).min(slack) } else { 0 };
+    Some((memory, start))
 }
 
 #[cfg(test)]

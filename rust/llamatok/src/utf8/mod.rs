@@ -14,7 +14,7 @@ const WIDTH: usize = 4;
 /// What may be written beyond them, in vectors.
 const SPARE: usize = 64;
 
-/// Makes UTF-8 of code points, and keeps it as long as it lives, for one thread.
+/// Makes UTF-8 of code points, and keeps it as long as it lives; for one thread at a time.
 ///
 /// With the instructions that [`is_fast`](Self::is_fast) looks for, 16 code points at a time are narrowed if
 /// they are ASCII; of others all four bytes that there may be are made, and those that hold moved together.

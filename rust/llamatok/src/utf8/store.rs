@@ -5,7 +5,7 @@ use std::slice::from_raw_parts_mut;
 
 use memmap2::MmapMut;
 
-use crate::memory::LARGE_PAGE;
+use crate::memory::{map_zeroed, LARGE_PAGE};
 
 /// Chunks are twice as large as what those before them hold, up to this many bytes, and as large as is
 /// asked for.
@@ -77,11 +77,7 @@ impl Chunk {
                 _memory: Memory::Heap { _bytes: bytes },
             });
         }
-        let mut map = MmapMut::map_anon(len.checked_add(LARGE_PAGE)?).ok()?;
-        #[cfg(target_os = "linux")]
-        // Where the system has none, small ones do.
-        let _ = map.advise(memmap2::Advice::HugePage);
-        let skipped = map.as_ptr().align_offset(LARGE_PAGE).min(LARGE_PAGE);
+        let (mut map, skipped) = map_zeroed(len)?;
         let start = map[skipped..].as_mut_ptr();
         Some(Self { start, len, used: 0, _memory: Memory::Mapped { _map: map } })
     }

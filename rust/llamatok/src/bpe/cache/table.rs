@@ -11,10 +11,10 @@
 use std::mem::MaybeUninit;
 use std::sync::atomic::{fence, AtomicU64, AtomicUsize, Ordering};
 
-use memmap2::{MmapMut, MmapRaw};
+use memmap2::MmapRaw;
 
 use super::key::{Key, LongKey, ShortKey};
-use crate::memory::LARGE_PAGE;
+use crate::memory::map_zeroed;
 use crate::vocabulary::TokenId;
 
 /// A bucket: a head and seven words.
@@ -132,16 +132,9 @@ impl Buckets {
     fn new(bytes: usize, group: usize) -> Self {
         let len = bytes / std::mem::size_of::<Bucket>() / group * group;
         let bytes = len * std::mem::size_of::<Bucket>();
-        // Large tables begin where a large page may: what is asked for in vain is never touched.
-        let slack = if bytes >= LARGE_PAGE { LARGE_PAGE } else { 0 };
-        let memory = (len > 0).then(|| MmapMut::map_anon(bytes + slack).ok()).flatten();
-        let Some(memory) = memory else {
+        let Some((memory, start)) = (len > 0).then(|| map_zeroed(bytes)).flatten() else {
             return Self { memory: None, start: 0, len: 0, entries: AtomicUsize::new(0) };
         };
-        let start = if slack > 0 { memory.as_ptr().align_offset(LARGE_PAGE) } else { 0 };
-        #[cfg(target_os = "linux")]
-        // Fewer misses of the TLB; where the system has no huge pages, nothing is lost.
-        let _ = memory.advise(memmap2::Advice::HugePage);
         Self { memory: Some(MmapRaw::from(memory)), start, len, entries: AtomicUsize::new(0) }
     }
 
