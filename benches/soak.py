@@ -8,16 +8,20 @@ with the general engine, one text at a time and without a cache (`LLAMATOK_ENGIN
 sentencepiece is installed its ids are compared with those, too. Texts that are new at each request are
 compared with a general tokenizer of this process.
 
-Prints the requests and the resident memory each minute. The exit code is 1 when an answer was wrong, or when
-memory grew by more than `--tolerance` KB a minute in the second half. Time in which the process was stopped
-does not count. Needs torch, jinja2 and the extra "corpus".
+Each minute it lets all requests end, and prints what memory is resident: as it is, and after `malloc_trim`,
+since what the allocator keeps depends on the largest requests of that minute. The exit code is 1 when an
+answer was wrong, or when the latter grew by more than `--tolerance` KB a minute in the second half. Time in
+which the process was stopped does not count. Needs torch, jinja2 and the extra "corpus".
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import copy
+import ctypes
+import gc
 import hashlib
 import json
 import os
@@ -29,9 +33,9 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -356,25 +360,83 @@ class Clock:
         self._last = now
 
 
+class Pace:
+    """Lets requests through, or holds all of them back while memory is looked at."""
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._running, self._held = 0, False
+
+    @contextlib.contextmanager
+    def request(self) -> Iterator[None]:
+        with self._change:
+            self._change.wait_for(lambda: not self._held)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._running -= 1
+                self._change.notify_all()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        with self._change:
+            self._held = True
+            self._change.wait_for(lambda: not self._running)
+        try:
+            yield
+        finally:
+            with self._change:
+                self._held = False
+                self._change.notify_all()
+
+
+class Memory(NamedTuple):
+    """What the process holds while no request runs."""
+
+    seconds: float
+    #: KB, as it is, and once the allocator has given back whole free pages.
+    resident: float
+    trimmed: float
+    #: Objects of Python's allocator.
+    blocks: int
+
+    def described(self) -> str:
+        """In words."""
+        sizes = f"{self.resident / 1000:.1f} MB resident, {self.trimmed / 1000:.1f} MB trimmed"
+        return f"{sizes}, {self.blocks:,} blocks"
+
+
 def resident() -> float:
     """KB of memory that are resident now."""
     pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGESIZE") / 1000
 
 
+def look(seconds: float) -> Memory:
+    """The memory now. Trimmed only with glibc."""
+    gc.collect()
+    before = resident()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    return Memory(seconds, before, resident(), sys.getallocatedblocks())
+
+
 def slope(samples: list[tuple[float, float]]) -> float:
-    """KB a minute, of (seconds, KB), by least squares."""
+    """What is more a minute, of (seconds, how much), by least squares."""
     seconds, sizes = np.array(samples).T
     return float(np.polyfit(seconds / 60, sizes, 1)[0])
 
 
 def soak(
     load: Load, seconds: float, threads: int, seed: int
-) -> tuple[collections.Counter[str], list[str], list[tuple[float, float]]]:
-    """Requests by kind, errors, and (seconds, KB resident)."""
+) -> tuple[collections.Counter[str], list[str], list[Memory], float]:
+    """Requests by kind, errors, the memory at each minute, and the most KB that were resident."""
     done: collections.Counter[str] = collections.Counter()
     wrong: list[str] = []
-    end, lock = threading.Event(), threading.Lock()
+    end, lock, pace = threading.Event(), threading.Lock(), Pace()
 
     def work(number: int) -> None:
         rng = random.Random(seed * 1000 + number)
@@ -382,7 +444,8 @@ def soak(
         while not end.is_set():
             name = rng.choices(names, weights)[0]
             try:
-                getattr(load, name)(rng)
+                with pace.request():
+                    getattr(load, name)(rng)
             except BaseException:
                 with lock:
                     wrong.append(f"{name}: {traceback.format_exc()}")
@@ -392,21 +455,20 @@ def soak(
     workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
     for worker in workers:
         worker.start()
-    clock, sizes = Clock(), []
-    minute = 0
+    clock, most = Clock(), 0.0
+    looks: list[Memory] = []
     while clock.seconds < seconds and len(wrong) < 20:
         clock.sleep(min(TICK, seconds))
-        sizes.append((clock.seconds, resident()))
-        if clock.seconds >= 60 * (minute + 1):
-            minute = int(clock.seconds // 60)
-            size = sizes[-1][1] / 1000
-            print(
-                f"{minute:>4} min {done.total():>9} requests {size:>7.1f} MB {len(wrong)} wrong", flush=True
-            )
+        most = max(most, resident())
+        if clock.seconds >= 60 * (len(looks) + 1):
+            with pace.held():
+                looks.append(look(clock.seconds))
+            minutes = f"{clock.seconds / 60:>4.0f} min {done.total():>9} requests"
+            print(f"{minutes}  {looks[-1].described()}  {len(wrong)} wrong", flush=True)
     end.set()
     for worker in workers:
         worker.join()
-    return done, wrong, sizes
+    return done, wrong, looks, most
 
 
 def main() -> int:
@@ -428,20 +490,20 @@ def main() -> int:
         answers = pickle.loads(file.read_bytes())
     print(f"{len(answers['ids'])} texts; sentencepiece has the ids of {answers['sentencepiece']}", flush=True)
     load = Load(answers)
-    done, wrong, sizes = soak(load, arguments.seconds, arguments.threads, arguments.seed)
+    done, wrong, looks, most = soak(load, arguments.seconds, arguments.threads, arguments.seed)
 
     print("\n| request | count |\n|---|---:|")
     for name in WEIGHTS:
         print(f"| {name} | {done[name]:,} |")
     print(f"| all | {done.total():,} |")
-    half = sizes[len(sizes) // 2 :]
-    growth = slope(half) if len(half) > 2 else 0.0
-    print(f"\n{sizes[-1][0]:,.0f} s, {arguments.threads} threads, {len(wrong)} wrong answers")
-    print(
-        f"resident: {sizes[0][1] / 1000:.1f} MB first, {half[0][1] / 1000:.1f} at half, "
-        f"{half[-1][1] / 1000:.1f} last, {max(size for _, size in sizes) / 1000:.1f} at most; "
-        f"second half {growth:+.1f} KB a minute"
-    )
+    print(f"\n{arguments.threads} threads, {len(wrong)} wrong answers, {most / 1000:.1f} MB resident at most")
+    half = looks[len(looks) // 2 :]
+    growth = slope([(each.seconds, each.trimmed) for each in half]) if len(half) > 2 else 0.0
+    blocks = slope([(each.seconds, each.blocks) for each in half]) if len(half) > 2 else 0.0
+    for called, each in (("first", looks[:1]), ("half", half[:1]), ("last", half[-1:])):
+        for memory in each:
+            print(f"{called:>5}: {memory.described()}")
+    print(f"second half: {growth:+.1f} KB (trimmed) and {blocks:+.1f} blocks a minute")
     for error in wrong[:5]:
         print(error)
     return int(bool(wrong) or growth > arguments.tolerance)

@@ -5,7 +5,8 @@ import pytest
 from support.processes import run
 
 #: Each round makes one call of each kind. Release builds of Python do not count all references; objects that
-#: outlive a call show as a higher count of what was given, as objects of the collector, or as memory.
+#: outlive a call show as a higher count of what was given, as objects of the collector, as blocks of Python's
+#: allocator (numbers and strings, of which the collector does not know), or as memory.
 CALLS = """
 import copy, gc, os, pickle, sys
 from llamatok import LlamaTokenizer, Tokenizer, TokenizerError, demo_checkpoint
@@ -19,6 +20,9 @@ strings = [text, "", "x" * 50]
 ids = tokenizer.encode(text)
 rows = [ids, [], ids[:3]]
 large = 10**6
+# What is long takes ways of its own.
+long_text, long_line = "naïve 你好 " * 100, "word " * 1500
+wide = tokenizer.encode_batch([long_line] + [""] * 199)
 added = ["<added>"]
 
 def raises(error, call, *arguments, **keywords):
@@ -35,6 +39,11 @@ calls = [
     lambda: tokenizer.encode_batch(texts).to_lists(),
     lambda: list(tokenizer.encode_batch(texts)),
     lambda: tokenizer.encode_batch(texts)[1:].to_padded(pad_id=0),
+    lambda: tokenizer.encode_batch(texts)[::-2],
+    lambda: tokenizer.encode_batch(texts)[-1].tolist(),
+    lambda: tokenizer.encode(long_text),
+    lambda: tokenizer.encode_batch([long_text, long_line]).to_lists(),
+    lambda: wide.to_padded(pad_id=0),
     lambda: tokenizer.count(texts, num_threads=1),
     lambda: tokenizer.decode(ids),
     lambda: tokenizer.decode_bytes(ids),
@@ -58,7 +67,8 @@ calls = [
     lambda: raises(ValueError, Tokenizer.from_bytes, data),
     lambda: raises(ValueError, drop_in, large),
 ]
-given = [text, data, texts, strings, ids, rows, large, added, tokenizer, drop_in, core, None, True, ids[0]]
+given = [text, data, long_text, long_line, wide, texts, strings, ids, rows, large, added]
+given += [tokenizer, drop_in, core, None, True, ids[0]]
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -66,7 +76,7 @@ def resident():
 
 def state():
     gc.collect()
-    return [sys.getrefcount(item) for item in given], len(gc.get_objects())
+    return [sys.getrefcount(item) for item in given], len(gc.get_objects()), sys.getallocatedblocks()
 
 def repeat(total):
     for index in range(total // len(calls)):
@@ -77,15 +87,18 @@ def repeat(total):
             copy.deepcopy(drop_in).add_tokens(added)
             pickle.loads(pickle.dumps(tokenizer))
 
-repeat(int(sys.argv[1]) // 4)
-before, objects = state()
+# Python keeps what it looked up of late: as many calls as are counted, before.
+repeat(min(int(sys.argv[1]), 100_000))
+before, objects, blocks = state()
 memory = resident() if os.path.exists("/proc/self/statm") else None
 repeat(int(sys.argv[1]))
-after, objects_after = state()
+after, objects_after, blocks_after = state()
 differences = [second - first for first, second in zip(before, after)]
 # None and small numbers are counted by all the world; a leak would be in the thousands.
 assert max(differences) <= 50, differences
 assert objects_after - objects <= 50, objects_after - objects
+# As many would be one for each round.
+assert blocks_after - blocks <= int(sys.argv[1]) // len(calls), blocks_after - blocks
 print(0 if memory is None else resident() - memory)
 """
 

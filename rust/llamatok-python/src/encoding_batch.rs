@@ -8,6 +8,7 @@ use llamatok::components::Side;
 use llamatok::pipeline::Column;
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyMemoryError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList, PySlice, PyTuple};
 use pyo3::IntoPyObjectExt;
@@ -164,7 +165,7 @@ impl EncodingBatch {
     fn char_offsets<'py>(slf: &Bound<'py, Self>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let Some(spans) = &slf.get().batch.spans else { return Ok(None) };
         let flat = borrow_array(spans.as_flattened(), slf);
-        flat.call_method1("reshape", (spans.len(), 2)).map(Some)
+        flat.call_method1(intern!(slf.py(), "reshape"), (spans.len(), 2)).map(Some)
     }
 
     /// The number of each row's text.

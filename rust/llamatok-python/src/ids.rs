@@ -5,6 +5,7 @@ use llamatok::TokenId;
 use numpy::{PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::ffi;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyInt, PyList, PyMemoryView, PyString, PyTuple};
 
@@ -90,8 +91,8 @@ pub fn extract_id_or_ids(ids: &Bound<'_, PyAny>, source: &IdSource) -> PyResult<
     if ids.is_instance_of::<PyInt>() {
         return Ok(vec![source.id(ids, 0)?]);
     }
-    if ids.hasattr("__array__")? && as_array(ids)?.ndim() == 0 {
-        return Ok(vec![source.id(&ids.call_method0("item")?, 0)?]);
+    if ids.hasattr(intern!(ids.py(), "__array__"))? && as_array(ids)?.ndim() == 0 {
+        return Ok(vec![source.id(&ids.call_method0(intern!(ids.py(), "item"))?, 0)?]);
     }
     extract_ids(ids, source)
 }
@@ -142,7 +143,7 @@ fn push_ids(ids: &Bound<'_, PyAny>, source: &IdSource, found: &mut Vec<TokenId>)
         return push_items(tuple.iter().map(Ok), source, found);
     }
     refuse_bytes(ids, &source.name())?;
-    if ids.hasattr("__array__")? {
+    if ids.hasattr(intern!(ids.py(), "__array__"))? {
         return push_array(&as_array(ids)?, source, found);
     }
     let Ok(items) = ids.try_iter() else {
@@ -209,7 +210,7 @@ fn as_array<'py>(ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>
     if let Ok(array) = ids.cast::<PyUntypedArray>() {
         return Ok(array.clone());
     }
-    Ok(ids.py().import("numpy")?.call_method1("asarray", (ids,))?.cast_into()?)
+    Ok(ids.py().import("numpy")?.call_method1(intern!(ids.py(), "asarray"), (ids,))?.cast_into()?)
 }
 
 fn push_array(

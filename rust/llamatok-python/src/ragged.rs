@@ -8,6 +8,7 @@ use llamatok::memory::{large_page_bytes, prefer_large_pages, LARGE_PAGE};
 use numpy::ndarray::ArrayView1;
 use numpy::{Element, PyArray1, PyArray2, PyArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PySlice;
 use pyo3::PyClass;
@@ -120,7 +121,7 @@ pub fn rectangle(py: Python<'_>, rows: usize, width: usize) -> PyResult<Bound<'_
         Some(bytes) if (1..=MAX_LARGE).contains(&large_page_bytes(bytes)) => {
             in_large_pages(py, rows, width, bytes)
         }
-        _ => py.import("numpy")?.call_method1("empty", ((rows, width), "int64")),
+        _ => py.import("numpy")?.call_method1(intern!(py, "empty"), ((rows, width), intern!(py, "int64"))),
     };
     // By numpy's own functions, whose errors are exceptions.
     let array = empty().map_err(|error| {
@@ -138,12 +139,16 @@ const MAX_LARGE: usize = isize::MAX as usize / 2;
 /// all of it.
 fn in_large_pages(py: Python<'_>, rows: usize, width: usize, bytes: usize) -> PyResult<Bound<'_, PyAny>> {
     let large = large_page_bytes(bytes);
-    let memory = py.import("numpy")?.call_method1("empty", (bytes.max(large) + LARGE_PAGE, "uint8"))?;
+    let memory = py
+        .import("numpy")?
+        .call_method1(intern!(py, "empty"), (bytes.max(large) + LARGE_PAGE, intern!(py, "uint8")))?;
     let memory = memory.cast_into::<PyArray1<u8>>()?;
     let start = memory.data().align_offset(LARGE_PAGE).min(LARGE_PAGE);
     // SAFETY: the array is new, of this size, and known to nobody else.
     let pages = unsafe { from_raw_parts_mut(memory.data().add(start).cast::<MaybeUninit<u8>>(), large) };
     prefer_large_pages(pages);
-    let cells = memory.get_item(PySlice::new(py, start as isize, (start + bytes) as isize, 1))?;
-    cells.call_method1("view", ("int64",))?.call_method1("reshape", (rows, width))
+    // By Python's own `slice`: `PySlice::new` of PyO3 0.29 never gives its integers up.
+    let cells = memory.get_item(py.get_type::<PySlice>().call1((start, start + bytes))?)?;
+    let cells = cells.call_method1(intern!(py, "view"), (intern!(py, "int64"),))?;
+    cells.call_method1(intern!(py, "reshape"), (rows, width))
 }

@@ -3,6 +3,7 @@
 use arrow_data::ArrayData;
 use llamatok::Text;
 use pyo3::exceptions::{PyTypeError, PyUnicodeEncodeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyList, PyMemoryView, PyString, PyTuple};
 
@@ -54,7 +55,7 @@ impl<'py> Texts<'py> {
             if !ndim.eq(1)? {
                 return Err(PyTypeError::new_err(format!("texts must have one dimension, not {ndim}")));
             }
-            if let Ok(list) = texts.call_method0("tolist")?.cast_into::<PyList>() {
+            if let Ok(list) = texts.call_method0(intern!(texts.py(), "tolist"))?.cast_into::<PyList>() {
                 return Ok(Self::Objects(list.iter().collect()));
             }
         }
