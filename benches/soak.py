@@ -193,6 +193,20 @@ def compare_with_sentencepiece(texts: list[Any], ids: list[list[int]]) -> int | 
     return len(texts)
 
 
+def fill_caches(*encoders: Callable[[str], Any]) -> None:
+    """Encodes more words than caches hold: often, as tables grow only while most of a text is found.
+
+    Of words of random letters, those of up to 8 have few enough ids to be kept, and those of 16 are in the
+    table for long ones.
+    """
+    rng = random.Random(11)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    for _ in range(150):
+        words = ["".join(rng.choices(letters, k=rng.choice((5, 6, 7, 8, 16)))) for _ in range(5_000)]
+        for encode in encoders:
+            encode(" ".join(words * 4))
+
+
 class Load:
     """What threads ask for: each method makes one request, and raises AssertionError for a wrong answer."""
 
@@ -211,10 +225,7 @@ class Load:
             model_max_length=10**6,
             cache_bytes=CACHE_BYTES,
         )
-        words = [f"{number:x}" for number in range(10**6)]
-        self.tokenizer.encode(" ".join(words))
-        self.drop_in(" ".join(words), return_tensors="np")
-        del words
+        fill_caches(self.tokenizer.encode, lambda text: self.drop_in(text, return_tensors="np"))
         self.model = tiny_llama()
         os.environ[GENERAL] = "general"
         self.general = Tokenizer.default(cache_bytes=0)
