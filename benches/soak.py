@@ -24,9 +24,11 @@ import ctypes
 import gc
 import hashlib
 import json
+import math
 import os
 import pickle
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -407,16 +409,17 @@ class Memory(NamedTuple):
     """What the process holds while no request runs."""
 
     seconds: float
-    #: KB, as it is, and once the allocator has given back whole free pages.
+    #: KB resident, as it is, and once the allocator has given back whole free pages.
     resident: float
     trimmed: float
-    #: Objects of Python's allocator.
+    #: KB that `malloc` has given out, and objects of Python's own allocator.
+    in_use: float
     blocks: int
 
     def described(self) -> str:
         """In words."""
         sizes = f"{self.resident / 1000:.1f} MB resident, {self.trimmed / 1000:.1f} MB trimmed"
-        return f"{sizes}, {self.blocks:,} blocks"
+        return f"{sizes}, {self.in_use / 1000:.2f} MB in use, {self.blocks:,} blocks"
 
 
 def resident() -> float:
@@ -426,13 +429,26 @@ def resident() -> float:
 
 
 def look(seconds: float) -> Memory:
-    """The memory now. Trimmed only with glibc."""
+    """The memory now. What is trimmed, and what is in use, only with glibc."""
     gc.collect()
-    before = resident()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
-    return Memory(seconds, before, resident(), sys.getallocatedblocks())
+    before, in_use = resident(), math.nan
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
+        in_use = given_out(libc)
+    return Memory(seconds, before, resident(), in_use, sys.getallocatedblocks())
+
+
+def given_out(libc: ctypes.CDLL) -> float:
+    """KB that glibc's `malloc` has given out, in all arenas and by mapping (`malloc_info(3)`)."""
+    libc.fopen.restype = ctypes.c_void_p
+    with tempfile.NamedTemporaryFile() as file:
+        stream = ctypes.c_void_p(libc.fopen(file.name.encode(), b"w"))
+        libc.malloc_info(0, stream)
+        libc.fclose(stream)
+        totals = file.read().decode("ascii").rpartition("</heap>")[2]
+    sizes = {kind: int(size) for kind, size in re.findall(r'type="(\w+)"[^/]*size="(\d+)"', totals)}
+    return (sizes["current"] - sizes["fast"] - sizes["rest"] + sizes["mmap"]) / 1000
 
 
 def slope(samples: list[tuple[float, float]]) -> float:
@@ -509,12 +525,14 @@ def main() -> int:
     print(f"| all | {done.total():,} |")
     print(f"\n{arguments.threads} threads, {len(wrong)} wrong answers, {most / 1000:.1f} MB resident at most")
     half = looks[len(looks) // 2 :]
-    growth = slope([(each.seconds, each.trimmed) for each in half]) if len(half) > 2 else 0.0
-    blocks = slope([(each.seconds, each.blocks) for each in half]) if len(half) > 2 else 0.0
+    growth, in_use, blocks = (
+        slope([(each.seconds, getattr(each, called)) for each in half]) if len(half) > 2 else 0.0
+        for called in ("trimmed", "in_use", "blocks")
+    )
     for called, each in (("first", looks[:1]), ("half", half[:1]), ("last", half[-1:])):
         for memory in each:
             print(f"{called:>5}: {memory.described()}")
-    print(f"second half: {growth:+.1f} KB (trimmed) and {blocks:+.1f} blocks a minute")
+    print(f"second half, a minute: {growth:+.1f} KB trimmed, {in_use:+.1f} KB in use, {blocks:+.1f} blocks")
     for error in wrong[:5]:
         print(error)
     return int(bool(wrong) or growth > arguments.tolerance)
