@@ -52,6 +52,9 @@ TICK = 5.0
 #: What the cache of a tokenizer may take.
 CACHE_BYTES = 16_000_000
 
+#: Parameters of glibc's `mallopt` (malloc.h).
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
 Answers = dict[str, Any]
 
 
@@ -439,6 +442,18 @@ def look(seconds: float) -> Memory:
     return Memory(seconds, before, resident(), in_use, sys.getallocatedblocks())
 
 
+def keep_nothing_free() -> None:
+    """Has glibc give back what is freed, from 128 KB on.
+
+    By itself it raises that threshold to 64 MB by and by, and `malloc_trim` does not look at the ends of other
+    heaps than the first: each thread's heap would keep what its largest requests together have ever taken.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for threshold in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            mallopt(threshold, 128 << 10)
+
+
 def given_out(libc: ctypes.CDLL) -> float:
     """KB that glibc's `malloc` has given out, in all arenas and by mapping (`malloc_info(3)`)."""
     libc.fopen.restype = ctypes.c_void_p
@@ -516,6 +531,7 @@ def main() -> int:
         subprocess.run(command, env={**os.environ, GENERAL: "general"}, check=True)
         answers = pickle.loads(file.read_bytes())
     print(f"{len(answers['ids'])} texts; sentencepiece has the ids of {answers['sentencepiece']}", flush=True)
+    keep_nothing_free()
     load = Load(answers)
     done, wrong, looks, most = soak(load, arguments.seconds, arguments.threads, arguments.seed)
 
