@@ -130,6 +130,10 @@ UNFIT: dict[str, tuple[dict[str, tuple[int, bytes]], dict[str, tuple[int, ...]]]
     "token_embd": ({}, {"token_embd.weight": (8,)}),
     "attn_q": ({}, EMBEDDINGS | {"blk.0.attn_q.weight": (8, 3)}),
     "rope_freqs": ({}, EMBEDDINGS | {"rope_freqs.weight": (2, 2)}),
+    "heads of 2147483648": (
+        {"llama.attention.key_length": (4, struct.pack("<I", 1 << 31))},
+        EMBEDDINGS | {"rope_freqs.weight": (2,)},
+    ),
 }
 
 

@@ -95,7 +95,7 @@ class _Metadata:
 
     def __init__(self, reader: Any, path: str) -> None:
         self._reader = reader
-        self._path = path
+        self.path = path
 
     def get(self, key: str, default: Any = None) -> Any:
         field = self._reader.fields.get(key)
@@ -104,7 +104,7 @@ class _Metadata:
         try:
             return field.contents()
         except (IndexError, ValueError, UnicodeDecodeError) as error:
-            raise WeightsError(f"`{self._path}`: the metadata `{key}` is damaged: {error}") from None
+            raise WeightsError(f"`{self.path}`: the metadata `{key}` is damaged: {error}") from None
 
     def own(self, key: str, default: Any = None) -> Any:
         return self.get(f"llama.{key}", default)
@@ -112,9 +112,7 @@ class _Metadata:
     def number(self, key: str, default: float | None = None) -> float | None:
         value = self.own(key, default)
         if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
-            raise WeightsError(
-                f"`{self._path}`: the metadata `llama.{key}` must be a number, found {value!r}"
-            )
+            raise WeightsError(f"`{self.path}`: the metadata `llama.{key}` must be a number, found {value!r}")
         return value
 
     def count(self, key: str, default: int | None = None) -> int:
@@ -123,8 +121,7 @@ class _Metadata:
             value = value[0]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise WeightsError(
-                f"`{self._path}`: the metadata `llama.{key}` must be one whole number above 0, found"
-                f" {value!r}"
+                f"`{self.path}`: the metadata `llama.{key}` must be one whole number above 0, found {value!r}"
             )
         return value
 
@@ -152,6 +149,8 @@ def _lazy(entry: Any, path: str) -> LazyTensor:
     if kind in _TYPES:
         dtype = _TYPES[kind]
         return LazyTensor(shape, dtype, lambda: torch.from_numpy(stored()).view(dtype).reshape(shape))
+    if 0 in shape:
+        return LazyTensor(shape, torch.float32, lambda: torch.empty(shape))
     if kind not in QUANTIZED:
         raise WeightsError(
             f"`{path}`: tensor `{entry.name}` is stored as {kind}; supported are"
@@ -218,6 +217,11 @@ def _rope_scaling(
     metadata: _Metadata, context: int, theta: float, head_dim: int, factors: torch.Tensor | None
 ) -> dict[str, Any] | None:
     if factors is not None:
+        if 2 * len(factors) != head_dim:
+            count = len(factors)
+            raise WeightsError(
+                f"`{metadata.path}`: `{ROPE_FACTORS}` has {count} numbers for heads of {head_dim}"
+            )
         return _scaling_of_factors(factors, context, theta, head_dim)
     kind = metadata.own("rope.scaling.type")
     factor = metadata.number("rope.scaling.factor", metadata.number("rope.scale_linear"))
@@ -234,7 +238,10 @@ def _rope_scaling(
             if value is not None:
                 scaling[key] = float(value)
         return scaling
-    raise WeightsError(f"the metadata `llama.rope.scaling.type` is `{kind}`; known are none, linear and yarn")
+    raise WeightsError(
+        f"`{metadata.path}`: the metadata `llama.rope.scaling.type` is `{kind}`;"
+        " known are none, linear and yarn"
+    )
 
 
 def _scaling_of_factors(factors: torch.Tensor, context: int, theta: float, head_dim: int) -> dict[str, Any]:
@@ -247,7 +254,7 @@ def _scaling_of_factors(factors: torch.Tensor, context: int, theta: float, head_
         scale,
         torch.where(periods < original / high, 1.0, 1 / ((1 - smooth) / scale + smooth)),
     )
-    if factors.shape == made.shape and torch.allclose(made, factors.double(), rtol=1e-4):
+    if torch.allclose(made, factors.double(), rtol=1e-4):
         return {
             "rope_type": "llama3",
             "factor": scale,
