@@ -215,7 +215,7 @@ fn as_array<'py>(ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>
 
 /// Whether all elements stand where Rust may read them; in views of bytes, they need not.
 pub fn is_aligned<T: Element>(array: &Bound<'_, PyArray1<T>>) -> bool {
-    (array.data() as usize | array.strides()[0].unsigned_abs()) % align_of::<T>() == 0
+    (array.data() as usize | array.strides()[0].unsigned_abs()).is_multiple_of(align_of::<T>())
 }
 
 fn push_array(
