@@ -36,6 +36,17 @@ def test_strided_and_read_only_arrays(default_tokenizer, ids):
     assert default_tokenizer.decode(wide[::-1]) == default_tokenizer.decode(ids[::-1])
 
 
+@pytest.mark.parametrize("dtype", ["u4", "i8", "i4", "u2"])
+def test_arrays_that_are_not_aligned(default_tokenizer, ids, dtype):
+    """A view of bytes may begin anywhere, and a field of a record has the record's stride."""
+    view = np.frombuffer(b"\0" + np.array(ids, dtype).tobytes(), dtype, offset=1)
+    record = np.zeros(len(ids), [("mark", "u1"), ("id", dtype)])
+    record["id"] = ids
+    for array in (view, record["id"]):
+        assert not array.flags.aligned
+        assert default_tokenizer.decode(array) == default_tokenizer.decode(ids)
+
+
 def test_numpy_scalars_in_a_list(default_tokenizer, ids):
     assert default_tokenizer.decode([np.int64(id) for id in ids]) == TEXT
 

@@ -6,11 +6,16 @@ import gzip
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from llamatok.corpus import DamagedInputError, tokenize
+from llamatok import Tokenizer
+from llamatok.corpus import DamagedInputError, api, tokenize
+from llamatok.corpus.local import raw_blocks
+from llamatok.corpus.plan import Plan
 from llamatok.corpus.sources import cut, text
+from llamatok.corpus.tokenizers import TokenizerSource
 
 LIMIT = 2 << 20
 BLOCK = 1 << 20
@@ -43,3 +48,20 @@ def test_a_line_without_end_is_refused_with_little_memory(
     finally:
         tracemalloc.stop()
     assert pa.total_allocated_bytes() - arrow < 16 * LIMIT
+
+
+def test_a_text_of_a_dictionary_that_stands_in_all_rows(tmp_path: Path) -> None:
+    """An Arrow file of 2 MB with 100 GB of text is read some rows at a time."""
+    rows = 100_000
+    column = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), ["a" * (1 << 20)])
+    path = tmp_path / "in.arrow"
+    with pa.ipc.new_file(path, pa.schema([("text", column.type)])) as writer:
+        writer.write_table(pa.table({"text": column}))
+    settings = api.make_settings(api.tokenize_arguments({"inputs": [str(path)], "output": ""}))
+    plan = Plan.make([str(path)], settings, TokenizerSource.of(Tokenizer.default()))
+    blocks = raw_blocks(plan, plan.units[0])
+    before = pa.total_allocated_bytes()
+    _, block, *_ = next(iter(blocks))
+    texts = block.parse(settings).texts
+    assert 0 < len(texts) < 100
+    assert pa.total_allocated_bytes() - before < 256 << 20

@@ -192,6 +192,16 @@ def test_truncated_gguf(cut: int, tmp_path: Path) -> None:
     _refused(tmp_path / "cut.gguf", data[: cut if cut > 0 else len(data) // 2])
 
 
+@pytest.mark.parametrize("start", [b"\x0a", b'{"version": "1.0", "model": {}'])
+def test_files_beyond_the_limit(start: bytes, tmp_path: Path) -> None:
+    """A file of one byte more than 256 MiB is refused for its size, a `tokenizer.json`, too."""
+    path = tmp_path / "large.model"
+    path.write_bytes(start)
+    os.truncate(path, (256 << 20) + 1)
+    with pytest.raises(ModelFormatError, match=r"large\.model: file: 268435457 bytes, more than the limit"):
+        Tokenizer.from_file(path)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     """A file that is not there is an OSError that has its name."""
     path = tmp_path / "absent.model"

@@ -103,8 +103,8 @@ def test_unknown_keys_of_a_file_are_kept_and_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"generation_config\.json`: no valid JSON"),
-        ("[]", r"expected a JSON object, found list"),
+        ("{", r"generation_config\.json: not JSON"),
+        ("[]", r"must hold a JSON object, not list"),
         ('{"top_p": 3}', r"generation_config\.json`: `top_p`: expected a number from 0 to 1, got 3"),
     ],
 )

@@ -242,10 +242,10 @@ def test_rope_settings_that_do_nothing_are_told_of():
 def test_files_that_hold_no_configuration_are_named(tmp_path):
     path = tmp_path / "config.json"
     path.write_text("[1]")
-    with pytest.raises(ValueError, match=r"config.json` holds a JSON list"):
+    with pytest.raises(ValueError, match=r"config.json: must hold a JSON object, not list"):
         LlamaConfig.from_pretrained(tmp_path)
     path.write_text("{")
-    with pytest.raises(ValueError, match=r"config.json` is not JSON"):
+    with pytest.raises(ValueError, match=r"config.json: not JSON"):
         LlamaConfig.from_pretrained(tmp_path)
     path.write_text('{"hidden_size": -1}')
     with pytest.raises(ValueError, match=r"config.json`: `hidden_size` must be"):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import llamatok
-from llamatok.tokenization import configured
+from llamatok import _limited
+from llamatok.tokenization import configured, loading
 from support import llama_files
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -44,6 +45,8 @@ FAULTS: list[tuple[str, Any]] = [
     ),
     ("tokenizer_config.json", {"model_input_names": 3}),
     ("tokenizer_config.json", {"sp_model_kwargs": 3}),
+    ("tokenizer_config.json", {"model_specific_special_tokens": {"a_token": TOKENS[-1]}}),
+    ("tokenizer_config.json", {"model_specific_special_tokens": {"a_token": 5}}),
     ("tokenizer_config.json", {"tokenizer_class": 5}),
     *(("special_tokens_map.json", {"bos_token": token}) for token in TOKENS),
     ("special_tokens_map.json", {"additional_special_tokens": [5]}),
@@ -118,13 +121,73 @@ def test_the_largest_id_is_decoded(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "tokenizer.json", "chat_template.jinja"])
 def test_files_without_end(file: str, tmp_path: Path) -> None:
-    """A link to a device that never ends is read up to the limit, and refused."""
+    """A link to a device that never ends is no file, and is passed over."""
     if not os.path.exists("/dev/zero"):
         pytest.skip("there is no /dev/zero")
     shutil.copy(llama_files.model_file(), tmp_path / "tokenizer.model")
     (tmp_path / file).symlink_to("/dev/zero")
-    # A device is no file, and so is not there.
     llamatok.LlamaTokenizer.from_pretrained(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]", "{", '{"normalizer": "x"}', '{"normalizer": {"type": "Sequence"}}', '{"pre_tokenizer": 5}',
+        '{"decoder": 5}', DEEP, '{"x": 1' + "0" * 9999 + "}", '{"version": "1.0", "version": "1.0"}',
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("prefix", [True, False, None])
+def test_a_prefix_space_is_asked_of_sound_files_only(text: str, prefix: bool | None, tmp_path: Path) -> None:
+    """The core has read a `tokenizer.json` before anybody changes it."""
+    shutil.copy(llama_files.model_file(), tmp_path / "tokenizer.model")
+    (tmp_path / "tokenizer.json").write_text(text)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": prefix}))
+    with pytest.raises(llamatok.ModelFormatError, match=r"tokenizer\.json"):
+        llamatok.LlamaTokenizer.from_pretrained(str(tmp_path))
+
+
+def test_json_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of one byte more is refused for its size, and said to be nothing else."""
+    monkeypatch.setattr(_limited, "MAX_JSON_BYTES", 100)
+    for file in (
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "chat_template.json",
+    ):
+        folder = tmp_path / file
+        folder.mkdir()
+        _folder(folder, "model", file, "{" + " " * 98 + "}")
+        llamatok.LlamaTokenizer.from_pretrained(str(folder), legacy=True)
+        (folder / file).write_text("{" + " " * 99 + "}")
+        with pytest.raises(ValueError, match=rf"^[^:]*{file}: more than the limit of 100 bytes"):
+            llamatok.LlamaTokenizer.from_pretrained(str(folder), legacy=True)
+
+
+def test_a_tokenizer_json_for_others_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is only to be told whether it is the one that was saved."""
+    monkeypatch.setattr(loading, "MAX_MODEL_BYTES", 100)
+    folder = _folder(tmp_path, "model", "tokenizer_config.json", {loading.SOURCE: {"file": "x"}})
+    (folder / "tokenizer.json").write_bytes(bytes(101))
+    with pytest.raises(ValueError, match=r"tokenizer\.json: more than the limit of 100 bytes"):
+        llamatok.LlamaTokenizer.from_pretrained(str(folder))
+
+
+def test_added_tokens_do_not_grow_without_measure(tmp_path: Path) -> None:
+    """A small file whose normalizer would make gigabytes of its own added tokens."""
+    folder = _folder(tmp_path, "json", "tokenizer_config.json", {})
+    content = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    token = {**content["added_tokens"][0], "normalized": True, "special": False}
+    long = {"type": "Replace", "pattern": {"String": "a"}, "content": "b" * 65_536}
+    front = {"type": "Prepend", "prepend": "b" * (1 << 20)}
+    for normalizer, added in (
+        (long, [{**token, "id": 40_000, "content": "a" * 200_000}]),
+        (front, [{**token, "id": 40_000 + index, "content": f"<{index}>"} for index in range(2_000)]),
+    ):
+        changed = {**content, "normalizer": normalizer, "added_tokens": added}
+        (folder / "tokenizer.json").write_text(json.dumps(changed), encoding="utf-8")
+        with pytest.raises(llamatok.UnsupportedModelError, match=r"added_tokens: normalized.*may become"):
+            llamatok.LlamaTokenizer.from_pretrained(str(folder))
 
 
 def test_a_gguf_file_is_not_read_whole(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -166,6 +168,35 @@ def test_bin_files_run_no_code(tmp_path, zipped):
     with pytest.raises(WeightsError, match=r"pytorch_model\.bin"):
         read(tmp_path)
     assert not mark.exists()
+
+
+def test_pickles_need_a_torch_that_runs_nothing_in_them(tmp_path, monkeypatch):
+    """`weights_only=True` of torch before 2.6 can be got round (CVE-2025-32434)."""
+    torch.save({"a": torch.zeros(2)}, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_text("{}")
+    for version in ("2.6.0+cu124", "2.15.1"):
+        monkeypatch.setattr(torch, "__version__", version)
+        open_checkpoint(tmp_path)
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cu121")
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin.*torch 2\.6 or newer"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_damaged_pickles_are_told(tmp_path, zipped):
+    """By one error, whatever torch raises for them: errors of types and places, failed assertions."""
+    path = tmp_path / "pytorch_model.bin"
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({"a": torch.zeros(2, 3)}, path, _use_new_zipfile_serialization=zipped)
+    sound = path.read_bytes()
+    rng = random.Random(1)
+    for _ in range(1_000):
+        data = bytearray(sound)
+        for _ in range(rng.randrange(1, 5)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(data)
+        with contextlib.suppress(WeightsError):
+            open_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from llamatok._limited import read_object
+
 __all__ = ["CONFIG_NAME", "GenerationConfig", "GenerationConfigError"]
 
 CONFIG_NAME = "generation_config.json"
@@ -266,11 +268,9 @@ class GenerationConfig:
         if path.is_dir():
             path /= CONFIG_NAME
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise GenerationConfigError(f"`{path}`: no valid JSON: {error}") from None
-        if not isinstance(content, dict):
-            raise GenerationConfigError(f"`{path}`: expected a JSON object, found {type(content).__name__}")
+            content = read_object(path)
+        except ValueError as error:
+            raise GenerationConfigError(str(error)) from None
         try:
             config = cls.from_dict(content)
         except GenerationConfigError as error:

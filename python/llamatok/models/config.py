@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from llamatok._limited import read_object
+
 if TYPE_CHECKING:
     import torch
 
@@ -90,7 +92,8 @@ class PretrainedConfig:
             elif field.name not in self.__dict__:
                 setattr(self, field.name, field.default)
         for name, value in values.items():
-            if isinstance(getattr(type(self), name, None), property):
+            own = getattr(type(self), name, None)
+            if isinstance(own, property) or callable(own) or name.startswith("__"):
                 raise ValueError(f"`{name}` cannot be set in a {type(self).__name__}")
             setattr(self, name, value)
         self._complete()
@@ -111,6 +114,9 @@ class PretrainedConfig:
         if id2label is None:
             self.num_labels = 2 if num_labels is None else num_labels
         else:
+            if not isinstance(id2label, Mapping):
+                raise ValueError(f"`id2label` must be a dictionary, got {type(id2label).__name__}")
+            _check_count("num_labels", len(id2label))
             self.id2label = {int(index): label for index, label in id2label.items()}
             self.label2id = {label: index for index, label in self.id2label.items()}
             if num_labels is not None and num_labels != len(self.id2label):
@@ -243,12 +249,7 @@ class PretrainedConfig:
     @classmethod
     def from_json_file(cls: type[Config], path: str | os.PathLike[str], **kwargs: Any) -> Config:
         """Build from a JSON file; ValueError where it holds none, OSError where it cannot be read."""
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"`{path}` is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"`{path}` holds a JSON {type(values).__name__}, not an object")
+        values = read_object(path)
         try:
             return cls.from_dict(values, **kwargs)
         except (TypeError, ValueError) as error:

@@ -10,12 +10,10 @@ import math
 from pathlib import Path
 from typing import Any
 
+from llamatok._limited import read_limited
 from llamatok.tokenization.added_token import FIELDS, AddedToken
 from llamatok.tokenization.special_tokens import NAMED
 
-#: The largest JSON file beside a vocabulary, in bytes. (A `tokenizer.json` or `tokenizer.model` may have 256
-#: MiB, which the core checks.)
-MAX_JSON_BYTES = 64 << 20
 #: The largest file of a chat template, in bytes.
 MAX_TEMPLATE_BYTES = 1 << 20
 #: The most files in `additional_chat_templates`.
@@ -59,20 +57,6 @@ _FLAGS = frozenset(
         "use_default_system_prompt",
     }
 )
-
-
-def read_limited(path: Path, limit: int) -> bytes:
-    """The content of a file that has at most `limit` bytes; of a longer one no more than that is read.
-
-    Raises:
-        ValueError: It has more.
-        OSError: It cannot be read.
-    """
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise ValueError(f"{path}: more than the limit of {limit} bytes for such a file")
-    return data
 
 
 def read_text(path: Path, limit: int) -> str:
@@ -154,6 +138,8 @@ def check_settings(settings: dict[str, Any], folder: Path) -> None:
                 raise ValueError(f"{where} must be a list of strings")
         elif name in ("sp_model_kwargs", "model_specific_special_tokens") and not isinstance(value, dict):
             raise ValueError(f"{where} must be an object, not {_kind(value)}")
+        elif name == "model_specific_special_tokens":
+            _check_tokens(value, where, True)
         elif name == "chat_template":
             _check_templates(value, where)
         elif name.endswith("_token") and isinstance(value, (str, AddedToken)):

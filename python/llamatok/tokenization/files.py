@@ -9,13 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from llamatok.tokenization.configured import (
-    MAX_JSON_BYTES,
-    MAX_TEMPLATE_BYTES,
-    MAX_TEMPLATES,
-    read_limited,
-    read_text,
-)
+from llamatok._limited import read_object
+from llamatok.tokenization.configured import MAX_TEMPLATE_BYTES, MAX_TEMPLATES, read_text
 
 TOKENIZER_MODEL = "tokenizer.model"
 TOKENIZER_JSON = "tokenizer.json"
@@ -107,22 +102,12 @@ def _download(name: str, patterns: list[str], **options: Any) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object of a JSON file; an empty one if there is no file. Of a key that comes twice the last counts.
+    """The object of a JSON file; an empty one if there is no file.
 
     Raises:
-        ValueError: It is not JSON, or no object, or too large, or nested too deeply.
+        ValueError: As `read_object`.
     """
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(read_limited(path, MAX_JSON_BYTES))
-    except RecursionError:
-        raise ValueError(f"{path}: the JSON is nested too deeply") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: must hold an object, not {type(content).__name__}")
-    return content
+    return read_object(path) if path.is_file() else {}
 
 
 def chat_templates(folder: Path) -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llamatok._limited import read_limited
 from llamatok.tokenization import files
 from llamatok.tokenization.configured import (
     MAX_ADDED_TOKENS,
@@ -16,6 +17,7 @@ from llamatok.tokenization.configured import (
     check_settings,
 )
 from llamatok.tokenization.log import logger
+from llamatok.tokenization.sources import MAX_MODEL_BYTES
 from llamatok.tokenization.special_tokens import NAMED
 
 _L = TypeVar("_L", bound="Loading")
@@ -38,7 +40,9 @@ def source_mark(tokenizer_json: bytes) -> dict[str, str]:
 def _is_for_others(folder: Path, config: dict[str, Any]) -> bool:
     """Whether the `tokenizer.json` in a folder was written for others, beside the model that decides."""
     path = folder / files.TOKENIZER_JSON
-    return SOURCE in config and path.is_file() and config[SOURCE] == source_mark(path.read_bytes())
+    if SOURCE not in config or not path.is_file():
+        return False
+    return bool(config[SOURCE] == source_mark(read_limited(path, MAX_MODEL_BYTES)))
 
 
 #: What a `tokenizer_config.json` may say that is no business of a tokenizer of this class.

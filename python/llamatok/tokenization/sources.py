@@ -10,8 +10,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from llamatok._core import ModelFormatError, Pipeline, Tokenizer
+from llamatok._limited import read_limited
 from llamatok.tokenization import tokenizer_json
-from llamatok.tokenization.configured import read_limited
 from llamatok.tokenization.log import logger
 
 #: The largest `tokenizer.json` or `tokenizer.model`, as in the core (`load::MAX_MODEL_BYTES`).
@@ -103,10 +103,12 @@ def _from_gguf(
 
 @contextlib.contextmanager
 def _named(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Names the file in the errors about its content."""
+    """Names the file in the errors about its content, where the core, which was given bytes, does not."""
     try:
         yield
     except ModelFormatError as error:
+        if str(error).startswith(os.fspath(path)):
+            raise
         raise type(error)(f"{os.fspath(path)}: {error}") from None
 
 
@@ -152,9 +154,12 @@ def _from_json(
 ) -> Source:
     if legacy is None:
         legacy = tokenizer_json.says_legacy(data)
-    if add_prefix_space is not None:
-        data = tokenizer_json.with_prefix_space(data, add_prefix_space, legacy)
+    # What the core has read is sound: below, Python's reader takes it as it is.
     pipeline = Pipeline.from_tokenizer_json(data, cache_bytes=cache_bytes)
+    if add_prefix_space is not None:
+        changed = tokenizer_json.with_prefix_space(data, add_prefix_space, legacy)
+        if changed is not data:
+            pipeline = Pipeline.from_tokenizer_json(changed, cache_bytes=cache_bytes)
     return Source(pipeline, legacy, has_template=True)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from llamatok._limited import read_object
 from llamatok.weights.errors import WeightsError
 
 
@@ -42,27 +43,16 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
         file.write((json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
 
 
-#: The largest JSON file: an index of shards has some 100 bytes a tensor.
-MAX_JSON_BYTES = 64 << 20
-
-
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The JSON object of a file.
 
     Raises:
-        WeightsError: the file is not JSON, not an object, or has more than `MAX_JSON_BYTES`.
+        WeightsError: the file is not JSON, not an object, or has more bytes than JSON may have.
     """
-    with open(path, "rb") as file:
-        data = file.read(MAX_JSON_BYTES + 1)
-    if len(data) > MAX_JSON_BYTES:
-        raise WeightsError(f"`{path}`: more than the limit of {MAX_JSON_BYTES} bytes for JSON")
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"`{path}` is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise WeightsError(f"`{path}`: expected a JSON object, found {type(value).__name__}")
-    return value
+        return read_object(path)
+    except ValueError as error:
+        raise WeightsError(str(error)) from None
 
 
 def file_within(folder: Path, name: object, named_by: Path) -> Path:

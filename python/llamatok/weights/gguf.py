@@ -69,16 +69,20 @@ def read_gguf(path: str | os.PathLike[str]) -> Checkpoint:
     for entry in reader.tensors:
         lazy = _lazy(entry, os.fspath(path))
         if entry.name == ROPE_FACTORS:
+            if len(lazy.shape) != 1 or not lazy.shape[0]:
+                raise WeightsError(f"`{path}`: tensor `{entry.name}` is no list of numbers, but {lazy.shape}")
             rope_factors = lazy.read().clone()
             continue
         name = _renamed(entry.name, os.fspath(path))
         if ".q_proj." in name:
-            lazy = _reordered(lazy, heads)
+            lazy = _reordered(lazy, heads, entry.name, os.fspath(path))
         elif ".k_proj." in name:
-            lazy = _reordered(lazy, kv_heads)
+            lazy = _reordered(lazy, kv_heads, entry.name, os.fspath(path))
         tensors[name] = lazy
     if "model.embed_tokens.weight" not in tensors:
         raise WeightsError(f"`{path}` holds no tensor `token_embd.weight`; a file with a vocabulary only?")
+    if len(tensors["model.embed_tokens.weight"].shape) != 2:
+        raise WeightsError(f"`{path}`: tensor `token_embd.weight` has not two dimensions")
     return Checkpoint(
         path=os.fspath(path),
         config=_config(metadata, tensors, heads, kv_heads, rope_factors),
@@ -91,7 +95,7 @@ class _Metadata:
 
     def __init__(self, reader: Any, path: str) -> None:
         self._reader = reader
-        self._path = path
+        self.path = path
 
     def get(self, key: str, default: Any = None) -> Any:
         field = self._reader.fields.get(key)
@@ -100,10 +104,16 @@ class _Metadata:
         try:
             return field.contents()
         except (IndexError, ValueError, UnicodeDecodeError) as error:
-            raise WeightsError(f"`{self._path}`: the metadata `{key}` is damaged: {error}") from None
+            raise WeightsError(f"`{self.path}`: the metadata `{key}` is damaged: {error}") from None
 
     def own(self, key: str, default: Any = None) -> Any:
         return self.get(f"llama.{key}", default)
+
+    def number(self, key: str, default: float | None = None) -> float | None:
+        value = self.own(key, default)
+        if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
+            raise WeightsError(f"`{self.path}`: the metadata `llama.{key}` must be a number, found {value!r}")
+        return value
 
     def count(self, key: str, default: int | None = None) -> int:
         value = self.own(key, default)
@@ -111,8 +121,7 @@ class _Metadata:
             value = value[0]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise WeightsError(
-                f"`{self._path}`: the metadata `llama.{key}` must be one whole number above 0, found"
-                f" {value!r}"
+                f"`{self.path}`: the metadata `llama.{key}` must be one whole number above 0, found {value!r}"
             )
         return value
 
@@ -140,6 +149,8 @@ def _lazy(entry: Any, path: str) -> LazyTensor:
     if kind in _TYPES:
         dtype = _TYPES[kind]
         return LazyTensor(shape, dtype, lambda: torch.from_numpy(stored()).view(dtype).reshape(shape))
+    if 0 in shape:
+        return LazyTensor(shape, torch.float32, lambda: torch.empty(shape))
     if kind not in QUANTIZED:
         raise WeightsError(
             f"`{path}`: tensor `{entry.name}` is stored as {kind}; supported are"
@@ -155,7 +166,9 @@ def _lazy(entry: Any, path: str) -> LazyTensor:
     return LazyTensor(shape, torch.float32, dequantized)
 
 
-def _reordered(lazy: LazyTensor, heads: int) -> LazyTensor:
+def _reordered(lazy: LazyTensor, heads: int, name: str, path: str) -> LazyTensor:
+    if not lazy.shape or lazy.shape[0] % (2 * heads):
+        raise WeightsError(f"`{path}`: tensor `{name}` of {lazy.shape} does not fall into {heads} heads")
     return LazyTensor(lazy.shape, lazy.dtype, lambda: halves_from_pairs(lazy.read(), heads))
 
 
@@ -169,7 +182,7 @@ def _config(
     vocabulary, width = tensors["model.embed_tokens.weight"].shape
     context = metadata.count("context_length", 2048)
     head_dim = metadata.count("attention.key_length", max(width // heads, 1))
-    theta = float(metadata.own("rope.freq_base", 10000.0))
+    theta = float(metadata.number("rope.freq_base", 10000.0) or 0.0)
     config: dict[str, Any] = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -182,7 +195,7 @@ def _config(
         "head_dim": head_dim,
         "hidden_act": "silu",
         "max_position_embeddings": context,
-        "rms_norm_eps": float(metadata.own("attention.layer_norm_rms_epsilon", 1e-5)),
+        "rms_norm_eps": float(metadata.number("attention.layer_norm_rms_epsilon", 1e-5) or 0.0),
         "rope_theta": theta,
         "rope_scaling": _rope_scaling(metadata, context, theta, head_dim, rope_factors),
         "attention_bias": "model.layers.0.self_attn.o_proj.bias" in tensors,
@@ -204,23 +217,31 @@ def _rope_scaling(
     metadata: _Metadata, context: int, theta: float, head_dim: int, factors: torch.Tensor | None
 ) -> dict[str, Any] | None:
     if factors is not None:
+        if 2 * len(factors) != head_dim:
+            count = len(factors)
+            raise WeightsError(
+                f"`{metadata.path}`: `{ROPE_FACTORS}` has {count} numbers for heads of {head_dim}"
+            )
         return _scaling_of_factors(factors, context, theta, head_dim)
     kind = metadata.own("rope.scaling.type")
-    factor = metadata.own("rope.scaling.factor", metadata.own("rope.scale_linear"))
+    factor = metadata.number("rope.scaling.factor", metadata.number("rope.scale_linear"))
     if kind in (None, "none") or not factor or factor == 1.0:
         return None
-    original = metadata.own("rope.scaling.original_context_length")
+    original = metadata.number("rope.scaling.original_context_length")
     if kind == "linear":
         return {"rope_type": "linear", "factor": float(factor)}
     if kind == "yarn":
         scaling = {"rope_type": "yarn", "factor": float(factor)}
         scaling["original_max_position_embeddings"] = original or max(int(context / factor), 1)
         for key in ("beta_fast", "beta_slow"):
-            value = metadata.own(f"rope.scaling.yarn_{key}")
+            value = metadata.number(f"rope.scaling.yarn_{key}")
             if value is not None:
                 scaling[key] = float(value)
         return scaling
-    raise WeightsError(f"the metadata `llama.rope.scaling.type` is `{kind}`; known are none, linear and yarn")
+    raise WeightsError(
+        f"`{metadata.path}`: the metadata `llama.rope.scaling.type` is `{kind}`;"
+        " known are none, linear and yarn"
+    )
 
 
 def _scaling_of_factors(factors: torch.Tensor, context: int, theta: float, head_dim: int) -> dict[str, Any]:
@@ -233,7 +254,7 @@ def _scaling_of_factors(factors: torch.Tensor, context: int, theta: float, head_
         scale,
         torch.where(periods < original / high, 1.0, 1 / ((1 - smooth) / scale + smooth)),
     )
-    if factors.shape == made.shape and torch.allclose(made, factors.double(), rtol=1e-4):
+    if torch.allclose(made, factors.double(), rtol=1e-4):
         return {
             "rope_type": "llama3",
             "factor": scale,

@@ -61,8 +61,8 @@ def read_folder(folder: str | os.PathLike[str]) -> Checkpoint:
     return Checkpoint(
         path=os.fspath(folder),
         config=config,
-        tensors=_read_weights(root),
         generation_config=read_json(generation) if generation.is_file() else None,
+        tensors=_read_weights(root),
         tokenizer_files={name: os.fspath(root / name) for name in TOKENIZER_FILES if (root / name).is_file()},
     )
 

@@ -153,7 +153,12 @@ def _attach_generation_config(model: nn.Module, checkpoint: Checkpoint) -> None:
         generation = importlib.import_module("llamatok.generation")
     except ImportError:
         return
-    model.generation_config = generation.GenerationConfig.from_dict(checkpoint.generation_config)
+    try:
+        model.generation_config = generation.GenerationConfig.from_dict(checkpoint.generation_config)
+    except ValueError as error:
+        raise WeightsError(
+            f"the generation configuration of `{checkpoint.path}` is not usable: {error}"
+        ) from None
 
 
 # ------------------------------------------------------------------------------------ names and shapes

@@ -25,6 +25,7 @@ from llamatok.weights.pickled_file import PickledFile
 
 PARAMS = "params.json"
 _SHARD = re.compile(r"consolidated\.(\d+)\.pth")
+_LAYER = re.compile(r"layers\.(\d{1,9})\.", re.ASCII)
 
 #: Split along the output features: each shard has some rows.
 BY_ROWS = ("attention.wq", "attention.wk", "attention.wv", "feed_forward.w1", "feed_forward.w3", "output")
@@ -55,7 +56,8 @@ def read_folder(folder: str | os.PathLike[str], *, max_position_embeddings: int 
     names = {name for shard in shards for name in shard.entries if not is_computed(name)}
     tensors: dict[str, LazyTensor] = {}
     for name in sorted(names, key=_order):
-        tensors[_renamed(name, root)] = _joined(name, shards, params)
+        renamed = _renamed(name, root)
+        tensors[renamed] = _joined(name, shards, params)
     for needed in ("model.embed_tokens.weight", "model.layers.0.mlp.gate_proj.weight"):
         if needed not in tensors:
             raise WeightsError(f"the shards of `{root}` hold no tensor that becomes `{needed}`")
@@ -130,9 +132,9 @@ def _shard_paths(root: Path) -> list[Path]:
 
 def _order(name: str) -> tuple[int, ...]:
     """Layer by layer, so that shards are read front to back."""
-    parts = name.split(".")
-    if parts[0] == "layers" and parts[1].isdigit():
-        return (1, int(parts[1]))
+    match = _LAYER.match(name)
+    if match is not None:
+        return (1, int(match.group(1)))
     return (0 if name.startswith("tok_embeddings") else 2, 0)
 
 
@@ -152,6 +154,11 @@ def _joined(name: str, shards: Sequence[PickledFile], params: _Params) -> LazyTe
     if lacking:
         raise WeightsError(f"`{lacking[0]}` lacks the tensor `{name}`, which another shard has")
     shapes = [shard.entries[name][0] for shard in shards]
+    dimensions = 1 if name.endswith(".bias") or "norm" in name else 2
+    if any(len(shape) != dimensions for shape in shapes):
+        raise WeightsError(
+            f"`{shards[0].path}`: `{name}` has not {dimensions} dimensions, but is {shapes[0]}"
+        )
     dtype = shards[0].entries[name][1]
     kind = name.removesuffix(".weight").removesuffix(".bias")
     kind = kind.split(".", 2)[2] if kind.startswith("layers.") else kind

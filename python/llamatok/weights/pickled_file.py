@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 
 import torch
 
@@ -14,6 +15,8 @@ from llamatok.weights.errors import WeightsError
 #: because opening such a file means unpickling its directory).
 MAPPING_BYTES = 128 << 20
 LEAST_MAPPING_BYTES = 16 << 20
+#: The first version of torch whose `weights_only=True` runs nothing that is in a file (CVE-2025-32434).
+_OLDEST_TORCH = (2, 6)
 
 
 class PickledFile:
@@ -24,6 +27,11 @@ class PickledFile:
 
     def __init__(self, path: str | os.PathLike[str], beside: int = 1) -> None:
         self.path = os.fspath(path)
+        if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _OLDEST_TORCH:
+            raise WeightsError(
+                f"`{self.path}` is a pickle, and torch {torch.__version__} may run code that is in one:"
+                " install torch 2.6 or newer, or take the weights as safetensors"
+            )
         share = os.path.getsize(path) // (2 * beside)
         self._limit = min(MAPPING_BYTES, max(LEAST_MAPPING_BYTES, share))
         tensors = self._load()
@@ -51,7 +59,10 @@ class PickledFile:
                 f"`{self.path}` is damaged or holds more than tensors, and loading it might run code:"
                 f" {reason[0]}"
             ) from None
-        except (RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
+        except OSError:
+            raise
+        # torch checks little: what a damaged file leads to is an error of any type.
+        except Exception as error:
             raise WeightsError(f"`{self.path}` is no file of torch.save, or is cut short: {error}") from None
         if not isinstance(loaded, dict) or not all(
             isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in loaded.items()

@@ -4,7 +4,7 @@ use llamatok::ErrorKind;
 
 use crate::vocabularies::{FILES, MODELS};
 
-/// What the first byte chooses, and the ids: two bytes each, a third of which are made to fit the vocabulary.
+/// What the first byte chooses, and the ids: two bytes each; it may ask that all be made to fit the vocabulary.
 fn ids(data: &[u8]) -> Option<(u8, usize, Vec<u32>)> {
     let (&choice, rest) = data.split_first()?;
     let number = usize::from(choice >> 2) % (MODELS.len() + FILES.len());

@@ -2,7 +2,7 @@
 //! them by `__array__` (tensors of torch among them).
 
 use llamatok::TokenId;
-use numpy::{PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{Element, PyArray1, PyArrayDescrMethods, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyTypeError, PyValueError};
 use pyo3::ffi;
 use pyo3::intern;
@@ -213,6 +213,11 @@ fn as_array<'py>(ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>
     Ok(ids.py().import("numpy")?.call_method1(intern!(ids.py(), "asarray"), (ids,))?.cast_into()?)
 }
 
+/// Whether all elements stand where Rust may read them; in views of bytes, they need not.
+pub fn is_aligned<T: Element>(array: &Bound<'_, PyArray1<T>>) -> bool {
+    (array.data() as usize | array.strides()[0].unsigned_abs()).is_multiple_of(align_of::<T>())
+}
+
 fn push_array(
     array: &Bound<'_, PyUntypedArray>,
     source: &IdSource,
@@ -232,6 +237,9 @@ fn push_array(
     macro_rules! push_integers {
         ($($integer:ty),*) => {$(
             if let Ok(array) = array.cast::<PyArray1<$integer>>() {
+                if !is_aligned(array) {
+                    return push_array(array.call_method0("copy")?.cast()?, source, found);
+                }
                 let array = array.try_readonly()?;
                 found.reserve(array.len());
                 for (index, &id) in array.as_array().iter().enumerate() {

@@ -13,6 +13,8 @@ use pyo3::prelude::*;
 use pyo3::types::PySlice;
 use pyo3::PyClass;
 
+use crate::ids::is_aligned;
+
 /// Several rows, one after the other: row `i` is `values[offsets[i]..offsets[i + 1]]`.
 ///
 /// Whoever makes one sees to it that the offsets begin with 0, never fall, and end with the number
@@ -33,8 +35,8 @@ impl<T: ArrowNativeType> Ragged<T> {
     /// From Python's arguments, which are checked.
     pub fn checked(values: Vec<T>, offsets: &Bound<'_, PyAny>, called: &str) -> PyResult<Self> {
         let offsets: Vec<i64> = match offsets.cast::<PyArray1<i64>>() {
-            Ok(offsets) => offsets.try_readonly()?.as_array().to_vec(),
-            Err(_) => offsets.try_iter()?.map(|offset| offset?.extract()).collect::<PyResult<_>>()?,
+            Ok(offsets) if is_aligned(offsets) => offsets.try_readonly()?.as_array().to_vec(),
+            _ => offsets.try_iter()?.map(|offset| offset?.extract()).collect::<PyResult<_>>()?,
         };
         if offsets.first() != Some(&0)
             || offsets.last() != Some(&(values.len() as i64))

@@ -30,6 +30,9 @@ Part = tuple[int, int | None, int]
 #: What Arrow raises where a file is not as it should be, or has what Arrow cannot read.
 _ARROW_ERRORS = (pa.lib.ArrowException, OSError)
 
+#: Types of values whose lengths are known without going through them.
+_BINARY = ("string", "large_string", "binary", "large_binary")
+
 DATASET_UNIT_ROWS = 1 << 14
 DATASET_READ_ROWS = 1 << 10
 
@@ -105,15 +108,26 @@ def as_texts(table: Any, key: str, path: str) -> Any:
     )
 
 
+def _lengths(table: Any, key: str, path: str) -> Any:
+    """The bytes of each row's text, as a NumPy array. Raises `CorpusError`."""
+    try:
+        texts = text_column(table, key)
+    except KeyError:
+        raise missing_column(path, key, table.schema.names) from None
+    if not pa.types.is_dictionary(texts.type) or str(texts.type.value_type) not in _BINARY:
+        texts = as_texts(table, key, path)
+        lengths = [pc.binary_length(texts)]
+    else:
+        # Without the texts: one of the dictionary may stand in any number of rows.
+        chunks = texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]
+        lengths = [pc.binary_length(chunk.dictionary).take(chunk.indices) for chunk in chunks]
+    filled = [pc.fill_null(length, 0) for length in lengths]
+    return np.concatenate([np.asarray(length) for length in filled] or [np.zeros(0, np.int64)])
+
+
 def _sliced(table: Any, settings: Settings, path: str) -> Iterator[tuple[Any, bool]]:
     """Parts of `table` with about a block of text each, and whether each is the last."""
-    texts = as_texts(table, settings.text_key, path)
-    lengths = (
-        pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False)
-        if isinstance(texts, pa.Array)
-        else pc.fill_null(pc.binary_length(texts), 0).to_numpy()
-    )
-    ends = np.cumsum(lengths, dtype=np.int64)
+    ends = np.cumsum(_lengths(table, settings.text_key, path), dtype=np.int64)
     rows = len(ends)
     start = 0
     while start < rows:

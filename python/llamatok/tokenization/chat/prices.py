@@ -333,13 +333,13 @@ def pay_product(purse: Meter, left: Any, right: Any) -> None:
             width = 4 if isinstance(one, str) else 1 if isinstance(one, bytes) else 8
             purse.spend(len(one) * max(times, 0) * width)
     if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS:
-        raise SecurityError(f"a number of the chat template has more than {MAX_BITS} bits")
+        raise SecurityError(f"a number of the chat template may have more than {MAX_BITS} bits")
 
 
 def check_power(left: Any, right: Any) -> None:
     """Refuses a power that is a number without end."""
     if isinstance(left, int) and isinstance(right, int) and left.bit_length() * abs(right) > MAX_BITS:
-        raise SecurityError(f"a number of the chat template has more than {MAX_BITS} bits")
+        raise SecurityError(f"a number of the chat template may have more than {MAX_BITS} bits")
 
 
 _FIELD = re.compile(r"[-#0 +]*(\*|\d*)(?:\.(\*|\d*))?")

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::matcher::{Matcher, Search};
+use super::matcher::{Matcher, Search, TOO_MANY};
 use super::{AddedToken, AddedTokens};
 use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::{Error, Result};
@@ -51,7 +51,7 @@ impl Splitter {
             let (numbers, contents): (Vec<u32>, Vec<String>) = sought.into_iter().unzip();
             let empty = empty.first().map(|&(number, _)| number);
             let matcher = Matcher::new(contents.iter().map(String::as_str)).ok_or_else(|| {
-                Error::unsupported("added_tokens", "the added tokens are too many or too long")
+                Error::unsupported("added_tokens", format!("the added tokens are {TOO_MANY}"))
             })?;
             Ok(Automaton { matcher, numbers, empty })
         };

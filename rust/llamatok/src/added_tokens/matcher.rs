@@ -68,6 +68,10 @@ enum Filter {
 /// some fifty bytes.
 const MAX_BYTES: usize = 1 << 23;
 
+/// What is wrong with strings of which there is no matcher.
+pub(crate) const TOO_MANY: &str =
+    "too many or too long: 8 MiB together are supported, and less where they branch often";
+
 /// A string that was found: where, and its number.
 pub(crate) type Match = (Range<usize>, u32);
 

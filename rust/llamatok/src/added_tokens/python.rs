@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::letter::LetterTrie;
-use super::matcher::Matcher;
+use super::matcher::{Matcher, TOO_MANY};
 use super::AddedTokens;
 use crate::vocabulary::{TokenId, SPACE_SYMBOL};
 use crate::{Error, Result};
@@ -55,7 +55,7 @@ impl Splitter {
         let all = tokens.tokens();
         let contents = || all.iter().map(|token| token.content.as_str());
         let matcher = Matcher::new(contents())
-            .ok_or_else(|| Error::unsupported("added_tokens", "the added tokens are too many or too long"))?;
+            .ok_or_else(|| Error::unsupported("added_tokens", format!("the added tokens are {TOO_MANY}")))?;
         let finder = if all.is_empty() {
             Finder::Nothing
         } else if contents().any(|content| has_inner_match(&matcher, all.len(), content)) {

@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 
-use super::{Decoder, Normalizer, Pattern, PostProcessor, PreTokenizer, Template, TemplatePiece};
-use crate::{Error, Result};
+use super::{
+    Decoder, Normalizer, Pattern, PostProcessor, PreTokenizer, Template, TemplatePiece, TemplateSequence,
+};
+use crate::{AddedToken, Error, Result};
 
 /// How many times as long a text may become, as far as the steps tell one by one. The files in use stay below
 /// 400 by this measure, and far below in truth.
@@ -23,6 +25,9 @@ pub const MAX_TEMPLATE_PIECES: usize = 1024;
 pub const MAX_TEMPLATE_TOKENS: usize = 65_536;
 /// How many times a post-processor may say the same text.
 pub const MAX_REPEATS: usize = 1024;
+/// How many bytes the added tokens that are sought in normalized text may become together, as far as the steps
+/// tell: all of them are normalized when a file is loaded, with its tokens and its normalizer.
+pub const MAX_NORMALIZED_TOKENS: f64 = 1_073_741_824.0;
 
 /// U+FDFA, 3 bytes, becomes 33 in NFKC and NFKD; nothing grows more (Unicode 17).
 const COMPATIBILITY: f64 = 11.0;
@@ -38,16 +43,40 @@ const LOWERCASE: f64 = 1.5;
 pub(crate) fn check_normalizer(normalizer: &Normalizer) -> Result<()> {
     let steps = normalizer.steps();
     check("normalizer", steps.len(), steps.iter().map(|step| of_normalizer(step)).product())?;
-    let prefix = steps.iter().fold(0.0, |prefix, step| match step {
-        Normalizer::Prepend(text) => prefix + text.len() as f64,
-        step => prefix * of_normalizer(step),
-    });
+    let prefix = most_bytes(normalizer, 0);
     if prefix > MAX_PREFIX {
         let message =
             format!("{prefix:.0} bytes may be put in front of each text; at most {MAX_PREFIX} are supported");
         return Err(Error::unsupported("normalizer", message));
     }
     Ok(())
+}
+
+/// Refuses added tokens of which `normalizer` may make too much.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), with the field `added_tokens`.
+pub(crate) fn check_added_tokens<'a>(
+    normalizer: &Normalizer,
+    tokens: impl IntoIterator<Item = &'a AddedToken>,
+) -> Result<()> {
+    let sought = tokens.into_iter().filter(|token| token.normalized);
+    let bytes: f64 = sought.map(|token| most_bytes(normalizer, token.content.len())).sum();
+    if bytes > MAX_NORMALIZED_TOKENS {
+        let message = format!(
+            "normalized, the added tokens may become {bytes:.0} bytes; at most {MAX_NORMALIZED_TOKENS} are supported"
+        );
+        return Err(Error::unsupported("added_tokens", message));
+    }
+    Ok(())
+}
+
+/// How long a text of `len` bytes may become, as far as the steps tell.
+fn most_bytes(normalizer: &Normalizer, len: usize) -> f64 {
+    normalizer.steps().iter().fold(len as f64, |len, step| match step {
+        Normalizer::Prepend(text) => len + text.len() as f64,
+        step => len * of_normalizer(step),
+    })
 }
 
 /// Refuses a pre-tokenizer of too many steps.
@@ -83,8 +112,10 @@ pub(crate) fn check_post_processor(post_processor: &PostProcessor) -> Result<()>
                     pieces.len()
                 ));
             }
-            let is_text = |piece: &&TemplatePiece| matches!(piece, TemplatePiece::Sequence { .. });
-            most = most.max(pieces.iter().filter(is_text).count());
+            for text in [TemplateSequence::A, TemplateSequence::B] {
+                let is_text = |piece: &&TemplatePiece| matches!(piece, TemplatePiece::Sequence { id, .. } if *id == text);
+                most = most.max(pieces.iter().filter(is_text).count());
+            }
             let tokens = tokens_of(template, pieces);
             if tokens > MAX_TEMPLATE_TOKENS {
                 return refuse(format!(
@@ -223,6 +254,27 @@ mod tests {
     }
 
     #[test]
+    fn added_tokens_are_limited_by_what_they_become() {
+        let token = |len: usize, normalized| AddedToken {
+            id: 1,
+            content: "a".repeat(len),
+            single_word: false,
+            lstrip: false,
+            rstrip: false,
+            normalized,
+            special: false,
+        };
+        let growing = replace("a", &"b".repeat(1 << 16));
+        assert!(check_added_tokens(&growing, &[token(1 << 14, true), token(1 << 20, false)]).is_ok());
+        let error = check_added_tokens(&growing, &[token(1 << 14, true), token(1, true)]).unwrap_err();
+        assert_eq!(error.field(), Some("added_tokens"));
+        let prefix = Normalizer::Prepend("b".repeat(1 << 20));
+        let tokens = |count| vec![token(0, true); count];
+        assert!(check_added_tokens(&prefix, &tokens(1024)).is_ok());
+        assert!(check_added_tokens(&prefix, &tokens(1025)).is_err());
+    }
+
+    #[test]
     fn templates_are_limited() {
         let token =
             |count| SpecialToken { id: "x".into(), ids: vec![1; count], tokens: vec!["x".into(); count] };
@@ -240,6 +292,11 @@ mod tests {
         assert!(check_post_processor(&template(vec![special.clone(); 2], 1 << 15)).is_ok());
         assert!(fault(&template(vec![special.clone(); 3], 1 << 15)).contains("98304 tokens"));
         assert!(fault(&template(vec![special; 1025], 1)).contains("1025 pieces"));
+        // The two texts of a pair are each said once.
+        let other = TemplatePiece::Sequence { id: TemplateSequence::B, type_id: 1 };
+        let (single, pair) = (vec![text.clone()], vec![text.clone(), other]);
+        let plain = PostProcessor::Template(Template { single, pair, special_tokens: Vec::new() });
+        assert!(check_post_processor(&PostProcessor::Sequence(vec![plain; MAX_STEPS])).is_ok());
         let twice = template(vec![text; 2], 1);
         assert!(check_post_processor(&PostProcessor::Sequence(vec![twice.clone(); 10])).is_ok());
         assert!(fault(&PostProcessor::Sequence(vec![twice.clone(); 11])).contains("2048 times"));

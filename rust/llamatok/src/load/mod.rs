@@ -83,7 +83,12 @@ pub fn find_in_file(path: impl AsRef<Path>) -> Result<Found> {
 pub fn find(data: Vec<u8>) -> Result<Found> {
     match from_bytes(&data) {
         Ok(model) => Ok(Found::Model(Box::new(model))),
-        Err(_) if foreign::is_json(&data) && data.len() <= MAX_MODEL_BYTES => Ok(Found::TokenizerJson(data)),
+        Err(_) if foreign::is_json(&data) => {
+            if data.len() > MAX_MODEL_BYTES {
+                return Err(too_large(data.len() as u64));
+            }
+            Ok(Found::TokenizerJson(data))
+        }
         Err(error) => Err(error),
     }
 }
@@ -130,7 +135,8 @@ fn read_file(path: &Path, name: &str) -> Result<Found> {
     }
     let size = metadata.len();
     if size > MAX_MODEL_BYTES as u64 {
-        return Err(foreign::recognize(&data).unwrap_or_else(|| too_large(size)));
+        let other = foreign::recognize(&data).filter(|_| !foreign::is_json(&data));
+        return Err(other.unwrap_or_else(|| too_large(size)));
     }
     // A pipe has no size: one byte beyond the limit is enough to see that it is passed.
     let rest = (MAX_MODEL_BYTES as u64 + 1).saturating_sub(data.len() as u64);

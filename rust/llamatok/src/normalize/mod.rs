@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::added_tokens::matcher::{Match, Matcher, Search};
+use crate::added_tokens::matcher::{Match, Matcher, Search, TOO_MANY};
 use crate::model::{Model, NormalizerSettings};
 use crate::vocabulary::{PieceKind, SPACE_SYMBOL};
 use crate::{Error, Result};
@@ -31,9 +31,7 @@ impl UserDefinedMatcher {
         }
         match Matcher::new(symbols) {
             Some(matcher) => Ok(Some(Self(Arc::new(matcher)))),
-            None => {
-                Err(Error::model_format("pieces", "the user-defined symbols have more than 8 MiB together"))
-            }
+            None => Err(Error::model_format("pieces", format!("the user-defined symbols are {TOO_MANY}"))),
         }
     }
 

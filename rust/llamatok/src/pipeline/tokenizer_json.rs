@@ -15,7 +15,7 @@ use super::spans::Units;
 use crate::added_tokens::automata::{Part, Splitter};
 use crate::added_tokens::AddedTokens;
 use crate::bpe::ranked::RankedWorker;
-use crate::components::{AlignedToken, BpeModel, Encoder as Components, TokenizerJson};
+use crate::components::{growth, AlignedToken, BpeModel, Encoder as Components, TokenizerJson};
 use crate::vocabulary::SPACE_SYMBOL;
 use crate::{Result, TokenId};
 
@@ -50,8 +50,11 @@ impl JsonRules {
     /// Splits text at added tokens.
     ///
     /// # Errors
-    /// As [`Splitter::new`].
+    /// As [`Splitter::new`], and where the normalizer may make too much of the tokens.
     pub(super) fn splitter(&self, added: &Arc<AddedTokens>) -> Result<Splitter> {
+        if let Some(normalizer) = &self.file.normalizer {
+            growth::check_added_tokens(normalizer, added.tokens())?;
+        }
         Splitter::new(added.clone(), |content| match &self.file.normalizer {
             Some(normalizer) => normalizer.normalize_str(content),
             None => content.to_owned(),

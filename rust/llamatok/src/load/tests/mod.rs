@@ -107,15 +107,17 @@ fn file_errors_name_the_file() {
 
 #[test]
 fn oversized_files_are_refused_unread() {
-    let file = TempFile::new("large.model", b"\x0a");
-    let size = MAX_MODEL_BYTES as u64 + 1;
-    File::options().write(true).open(&file.0).unwrap().set_len(size).unwrap();
-    let error = from_file(&file.0).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ModelFormat);
-    assert!(
-        error.to_string().contains(&format!("{size} bytes, more than the limit of 268435456")),
-        "{error}"
-    );
+    for start in [&b"\x0a"[..], b"{\"version\": \"1.0\"}"] {
+        let file = TempFile::new("large.model", start);
+        let size = MAX_MODEL_BYTES as u64 + 1;
+        File::options().write(true).open(&file.0).unwrap().set_len(size).unwrap();
+        let error = from_file(&file.0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ModelFormat);
+        assert!(
+            error.to_string().contains(&format!("{size} bytes, more than the limit of 268435456")),
+            "{error}"
+        );
+    }
 }
 
 #[test]
