@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
-from llamatok.models import LlamaConfig, LlamaForCausalLM
-from llamatok.weights import WeightsError
-from llamatok.weights.open import open_checkpoint
+from llamatok.models import LlamaConfig, LlamaForCausalLM  # noqa: E402
+from llamatok.weights import WeightsError  # noqa: E402
+from llamatok.weights.open import open_checkpoint  # noqa: E402
 
 
 def _text(text: str) -> bytes:
@@ -86,6 +89,10 @@ def test_llama2c_headers_that_lie(content: bytes, tmp_path: Path) -> None:
         b'\x66\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}}'
         + b" " * 40,
         b'\x50\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,99999999999]}}' + b" " * 40,
+        b"\x60\0\0\0\0\0\0\0"
+        + b'{"a":{"dtype":"F32","shape":[0,1099511627776,1099511627776],"data_offsets":[0,0]}}'.ljust(96),
+        b"\x60\0\0\0\0\0\0\0"
+        + b'{"a":{"dtype":"F32","shape":[0,18446744073709551615],"data_offsets":[0,0]}}'.ljust(96),
     ],
 )
 def test_safetensors_headers_that_lie(content: bytes, tmp_path: Path) -> None:
@@ -94,6 +101,51 @@ def test_safetensors_headers_that_lie(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(WeightsError, match=r"model\.safetensors"):
+        open_checkpoint(tmp_path)
+
+
+UNSTORED: dict[str, Callable[[], Any]] = {
+    "repeated": lambda: torch.ones(1).expand(1 << 20, 1 << 20),
+    "sparse": lambda: torch.zeros(1000, 1000).to_sparse(),
+    "sparse by rows": lambda: torch.zeros(1000, 1000).to_sparse_csr(),
+    "without data": lambda: torch.empty(1 << 20, 1 << 20, device="meta"),
+    "of negative sign": lambda: torch.zeros(4, dtype=torch.complex64).conj().imag,
+}
+
+
+@pytest.mark.parametrize("name", list(UNSTORED))
+@pytest.mark.filterwarnings("ignore:.*[Ss]parse:UserWarning")
+def test_pickled_tensors_whose_elements_are_not_stored(name: str, tmp_path: Path) -> None:
+    """A file of a kilobyte may hold a tensor of terabytes, all of it one element."""
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({name: UNSTORED[name]()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=rf"pytorch_model\.bin`: tensor '{name}' is not stored"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"",
+        b"\x80\x02.",
+        b"\x80\x02e.",
+        b"\x80\x02K\x01Q.",
+        b"\x80\x02ctorch\nSize\nK\x03\x85R.",
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.",
+        b"\x80\x02cbuiltins\nbytearray\n\x8a\x07\0\0\0\0\0\0\x01\x85R.",
+        b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x01\0\0\0z\x86R.",
+        b"\x80\x02(X\x07\0\0\0storageK\x01tQ.",
+    ],
+)
+def test_pickles_that_are_none(program: bytes, tmp_path: Path) -> None:
+    """torch's reader ends with errors of any type; ours is one."""
+    sound = io.BytesIO()
+    torch.save({"a": torch.zeros(4)}, sound)
+    (tmp_path / "config.json").write_text("{}")
+    with zipfile.ZipFile(sound) as source, zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w") as target:
+        for name in source.namelist():
+            target.writestr(name, program if name.endswith("data.pkl") else source.read(name))
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin"):
         open_checkpoint(tmp_path)
 
 

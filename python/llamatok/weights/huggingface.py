@@ -90,7 +90,8 @@ def _read_shards(index: Path, read: Any) -> dict[str, LazyTensor]:
     for name, file in places.items():
         if not isinstance(file, str):
             raise WeightsError(f"`{index}` names a file that is no relative path: {file!r}")
-        by_file.setdefault(file, []).append(name)
+        # Spelled in one way, so that no file is read more than once: not "./a" beside "a".
+        by_file.setdefault(str(Path(file)) if file else file, []).append(name)
     tensors: dict[str, LazyTensor] = {}
     absent: list[str] = []
     for file, names in by_file.items():
