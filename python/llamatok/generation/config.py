@@ -188,8 +188,8 @@ class GenerationConfig:
             '"dynamic" or "static"',
         )
         stops = [self.stop_strings] if isinstance(self.stop_strings, str) else self.stop_strings or []
-        proper = isinstance(stops, (list, tuple)) and all(isinstance(stop, str) and stop for stop in stops)
-        _check(self, "stop_strings", proper, "non-empty strings")
+        texts = isinstance(stops, (list, tuple)) and all(isinstance(stop, str) and stop for stop in stops)
+        _check(self, "stop_strings", texts, "non-empty strings")
         bad = self.bad_words_ids
         if bad is not None:
             proper = isinstance(bad, list) and bad and all(_is_ids(ids) and ids for ids in bad)
@@ -199,8 +199,8 @@ class GenerationConfig:
             value = getattr(self, name)
             _check(self, name, value is None or _is_token(value), "an id")
         ends = self.eos_token_id if isinstance(self.eos_token_id, (list, tuple)) else [self.eos_token_id]
-        proper = self.eos_token_id is None or all(_is_token(id) for id in ends)
-        _check(self, "eos_token_id", proper, "an id or a list of ids")
+        are_tokens = self.eos_token_id is None or all(_is_token(id) for id in ends)
+        _check(self, "eos_token_id", are_tokens, "an id or a list of ids")
         first, last = self.forced_bos_token_id, self.forced_eos_token_id
         _check(self, "forced_bos_token_id", first is None or _is_ids([first]), "an id")
         whole = last if isinstance(last, (list, tuple)) else [last]
@@ -366,9 +366,9 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: Any) -> bool:
     # A whole number of JSON may be beyond what is a float.
-    return isinstance(value, float) or (_is_whole(value) and abs(value) <= sys.float_info.max)  # type: ignore[operator]
+    return isinstance(value, float) or (_is_whole(value) and abs(value) <= sys.float_info.max)
 
 
 def _is_token(value: object) -> bool:

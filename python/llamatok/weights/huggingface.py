@@ -119,7 +119,8 @@ def parse_size(size: int | str) -> int:
         if match is None:
             raise ValueError(f"expected a size such as `5GB` or `500MiB`, got `{size}`")
         number, unit, binary = match.groups()
-        size = int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
+        bytes_ = float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " ")
+        size = int(min(bytes_, 1 << 63))
     if size <= 0:
         raise ValueError(f"a shard needs room for more than {size} bytes")
     return size
