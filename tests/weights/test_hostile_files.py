@@ -63,6 +63,94 @@ def test_gguf_headers_that_lie(name: str, tmp_path: Path) -> None:
         open_checkpoint(path)
 
 
+def _write_gguf(path: Path, keys: dict[str, Any], tensors: dict[str, Any]) -> None:
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "llama")
+    for name in ("context_length", "embedding_length", "feed_forward_length", "block_count"):
+        writer.add_uint32(f"llama.{name}", 32)
+    writer.add_head_count(2)
+    for key, value in keys.items():
+        add = {str: writer.add_string, float: writer.add_float32, list: writer.add_array}[type(value)]
+        add(f"llama.{key}", value)
+    for name, tensor in tensors.items():
+        kind = gguf.GGMLQuantizationType.Q8_0 if tensor.dtype == torch.uint8 else None
+        writer.add_tensor(f"{name}.weight", tensor.numpy(), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("keys", "tensors"),
+    [
+        ({"rope.freq_base": "x"}, {}),
+        ({"rope.freq_base": float("nan")}, {}),
+        ({"rope.freq_base": [1, 2]}, {}),
+        ({"attention.layer_norm_rms_epsilon": "x"}, {}),
+        ({"rope.scaling.type": "yarn", "rope.scaling.factor": "x"}, {}),
+        ({"rope.scaling.type": "yarn", "rope.scaling.factor": float("inf")}, {}),
+        ({"rope.scaling.type": "yarn", "rope.scaling.factor": 2.0, "rope.scaling.yarn_beta_fast": "x"}, {}),
+        ({}, {"token_embd": (32,)}),
+        ({}, {"rope_freqs": (2, 8)}),
+        ({}, {"blk.0.attn_q": (3, 32)}),
+    ],
+)
+def test_gguf_files_whose_parts_do_not_fit(
+    keys: dict[str, Any], tensors: dict[str, Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("gguf")
+    shapes = {"token_embd": (64, 32), **tensors}
+    _write_gguf(tmp_path / "a.gguf", keys, {name: torch.zeros(shape) for name, shape in shapes.items()})
+    with pytest.raises(WeightsError, match=r"a\.gguf"):
+        open_checkpoint(tmp_path / "a.gguf")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("tok_embeddings.weight", torch.ones(16)),
+        ("norm.weight", torch.tensor(1.0)),
+        ("layers.0.attention.wq.weight", torch.ones(16)),
+        ("layers.\u00b2.attention.wq.weight", torch.ones(16, 16)),
+        (f"layers.{'9' * 5000}.x.weight", torch.ones(16)),
+        ("layers.0.attention.wq.\ud800", torch.ones(16)),
+    ],
+)
+def test_shards_of_meta_whose_tensors_do_not_fit(name: str, tensor: Any, tmp_path: Path) -> None:
+    params = {"dim": 16, "n_layers": 1, "n_heads": 2}
+    (tmp_path / "params.json").write_text(json.dumps(params))
+    torch.save({"tok_embeddings.weight": torch.ones(64, 16), name: tensor}, tmp_path / "consolidated.00.pth")
+    with pytest.raises(WeightsError, match=tmp_path.name):
+        open_checkpoint(tmp_path)
+    (tmp_path / "params.json").write_text(json.dumps({**params, "rope_theta": 10**400}))
+    with pytest.raises(WeightsError, match="rope_theta"):
+        open_checkpoint(tmp_path)
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+    from llamatok import demo_checkpoint
+
+    tensors = {name: lazy.read() for name, lazy in open_checkpoint(demo_checkpoint()).tensors.items()}
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].long()
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_bytes((Path(demo_checkpoint()) / "config.json").read_bytes())
+    with pytest.raises(WeightsError, match=r"misshapen \(1\): model.norm.weight: torch.int64"):
+        LlamaForCausalLM.from_pretrained(tmp_path)
+
+
+def test_half_a_surrogate_in_a_configuration_is_converted(tmp_path: Path) -> None:
+    from llamatok.weights import convert
+
+    source = tmp_path / "source"
+    source.mkdir()
+    torch.save({"a": torch.ones(1)}, source / "pytorch_model.bin")
+    (source / "config.json").write_text('{"note": "\\ud800"}')
+    convert(source, tmp_path / "made")
+    assert json.loads((tmp_path / "made" / "config.json").read_text())["note"] == "\ud800"
+
+
 @pytest.mark.parametrize(
     "content",
     [

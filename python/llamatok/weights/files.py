@@ -39,8 +39,13 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 def write_json(path: str | os.PathLike[str], value: object) -> None:
     """Writes `value` as indented JSON, atomically."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    try:
+        content = text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON has as an escape only
+        content = (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
     with atomic_file(path) as file:
-        file.write((json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+        file.write(content)
 
 
 #: The largest JSON file: an index of shards has some 100 bytes a tensor.

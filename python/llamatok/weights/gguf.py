@@ -69,16 +69,22 @@ def read_gguf(path: str | os.PathLike[str]) -> Checkpoint:
     for entry in reader.tensors:
         lazy = _lazy(entry, os.fspath(path))
         if entry.name == ROPE_FACTORS:
+            if len(lazy.shape) != 1 or not lazy.shape[0]:
+                raise WeightsError(f"`{path}`: tensor `{ROPE_FACTORS}` is no list of numbers: {lazy.shape}")
             rope_factors = lazy.read().clone()
             continue
         name = _renamed(entry.name, os.fspath(path))
-        if ".q_proj." in name:
-            lazy = _reordered(lazy, heads)
-        elif ".k_proj." in name:
-            lazy = _reordered(lazy, kv_heads)
+        if ".q_proj." in name or ".k_proj." in name:
+            turned = heads if ".q_proj." in name else kv_heads
+            if not lazy.shape or lazy.shape[0] % (2 * turned):
+                raise WeightsError(f"`{path}`: tensor `{entry.name}` has no pairs of rows for {turned} heads")
+            lazy = _reordered(lazy, turned)
         tensors[name] = lazy
-    if "model.embed_tokens.weight" not in tensors:
-        raise WeightsError(f"`{path}` holds no tensor `token_embd.weight`; a file with a vocabulary only?")
+    embeddings = tensors.get("model.embed_tokens.weight")
+    if embeddings is None or len(embeddings.shape) != 2:
+        raise WeightsError(
+            f"`{path}` holds no tensor `token_embd.weight` of two dimensions; a file with a vocabulary only?"
+        )
     return Checkpoint(
         path=os.fspath(path),
         config=_config(metadata, tensors, heads, kv_heads, rope_factors),
@@ -116,6 +122,15 @@ class _Metadata:
             )
         return value
 
+    def number(self, key: str, default: float) -> float:
+        value = self.own(key, default)
+        # NaN is not below infinity either.
+        if not isinstance(value, (int, float)) or not -1e300 < value < 1e300:
+            raise WeightsError(
+                f"`{self._path}`: the metadata `llama.{key}` must be a number, found {value!r}"
+            )
+        return float(value)
+
 
 def _renamed(name: str, path: str) -> str:
     stem, _, leaf = name.rpartition(".")
@@ -149,8 +164,13 @@ def _lazy(entry: Any, path: str) -> LazyTensor:
     def dequantized() -> torch.Tensor:
         import gguf
 
-        rows = stored().reshape(-1, size // max(shape[0], 1)) if len(shape) > 1 else stored()
-        return torch.from_numpy(gguf.dequantize(rows, entry.tensor_type)).reshape(shape)
+        try:
+            rows = stored().reshape(-1, size // max(shape[0], 1)) if len(shape) > 1 else stored()
+            return torch.from_numpy(gguf.dequantize(rows, entry.tensor_type)).reshape(shape)
+        except (ValueError, RuntimeError) as error:
+            raise WeightsError(
+                f"`{path}`: tensor `{entry.name}` of {shape} is no whole blocks of {kind}: {error}"
+            ) from None
 
     return LazyTensor(shape, torch.float32, dequantized)
 
@@ -169,7 +189,7 @@ def _config(
     vocabulary, width = tensors["model.embed_tokens.weight"].shape
     context = metadata.count("context_length", 2048)
     head_dim = metadata.count("attention.key_length", max(width // heads, 1))
-    theta = float(metadata.own("rope.freq_base", 10000.0))
+    theta = metadata.number("rope.freq_base", 10000.0)
     config: dict[str, Any] = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -182,7 +202,7 @@ def _config(
         "head_dim": head_dim,
         "hidden_act": "silu",
         "max_position_embeddings": context,
-        "rms_norm_eps": float(metadata.own("attention.layer_norm_rms_epsilon", 1e-5)),
+        "rms_norm_eps": metadata.number("attention.layer_norm_rms_epsilon", 1e-5),
         "rope_theta": theta,
         "rope_scaling": _rope_scaling(metadata, context, theta, head_dim, rope_factors),
         "attention_bias": "model.layers.0.self_attn.o_proj.bias" in tensors,
@@ -206,7 +226,7 @@ def _rope_scaling(
     if factors is not None:
         return _scaling_of_factors(factors, context, theta, head_dim)
     kind = metadata.own("rope.scaling.type")
-    factor = metadata.own("rope.scaling.factor", metadata.own("rope.scale_linear"))
+    factor = metadata.number("rope.scaling.factor", metadata.number("rope.scale_linear", 0.0))
     if kind in (None, "none") or not factor or factor == 1.0:
         return None
     original = metadata.own("rope.scaling.original_context_length")
@@ -216,9 +236,8 @@ def _rope_scaling(
         scaling = {"rope_type": "yarn", "factor": float(factor)}
         scaling["original_max_position_embeddings"] = original or max(int(context / factor), 1)
         for key in ("beta_fast", "beta_slow"):
-            value = metadata.own(f"rope.scaling.yarn_{key}")
-            if value is not None:
-                scaling[key] = float(value)
+            if metadata.own(f"rope.scaling.yarn_{key}") is not None:
+                scaling[key] = metadata.number(f"rope.scaling.yarn_{key}", 0.0)
         return scaling
     raise WeightsError(f"the metadata `llama.rope.scaling.type` is `{kind}`; known are none, linear and yarn")
 

@@ -128,7 +128,8 @@ def _wanted_dtype(dtype: torch.dtype | str | None, config: Any, checkpoint: Chec
     else:
         found = getattr(torch, dtype.removeprefix("torch."), None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f'dtype is "auto", None, or a floating-point dtype of torch, got {dtype!r}')
+        got = f"{found} from the checkpoint" if dtype == "auto" else repr(dtype)
+        raise ValueError(f'dtype is "auto", None, or a floating-point dtype of torch, got {got}')
     return found
 
 
@@ -189,9 +190,10 @@ def plan(model: nn.Module, checkpoint: Checkpoint, *, strict: bool = True) -> Pl
     made = Plan()
     by_identity: dict[int, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    floating: dict[str, bool] = {}
     first: dict[str, str] = {}
     for name, parameter in _persistent(model):
-        shapes[name] = tuple(parameter.shape)
+        shapes[name], floating[name] = tuple(parameter.shape), parameter.is_floating_point()
         first[name] = by_identity.setdefault(id(parameter), name)
         made.aliases.setdefault(first[name], []).append(name)
 
@@ -205,6 +207,8 @@ def plan(model: nn.Module, checkpoint: Checkpoint, *, strict: bool = True) -> Pl
                 unexpected.append(name)
         elif first[name] in made.sources:
             continue  # a second copy of a tied parameter
+        elif tensor.dtype.is_floating_point != floating[name]:
+            misshapen.append(f"{name}: {tensor.dtype} in the checkpoint")
         elif tensor.shape != shapes[name]:
             misshapen.append(f"{name}: {tensor.shape} in the checkpoint, {shapes[name]} in the model")
         else:

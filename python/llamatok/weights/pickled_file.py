@@ -61,6 +61,8 @@ class PickledFile:
         ):
             raise WeightsError(f"`{self.path}` holds something other than a dictionary of tensors")
         for name, tensor in loaded.items():
+            if any("\ud800" <= character <= "\udfff" for character in name):
+                raise WeightsError(f"`{self.path}`: the name of a tensor is not UTF-8: {name!r}")
             if not _is_plain(tensor):
                 raise WeightsError(f"`{self.path}`: tensor {name!r} is not stored number by number")
         return loaded
