@@ -127,9 +127,12 @@ def _wanted_dtype(dtype: torch.dtype | str | None, config: Any, checkpoint: Chec
         found = getattr(config, "dtype", None) or checkpoint.dtype()
     else:
         found = getattr(torch, dtype.removeprefix("torch."), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+    # Nothing is computed in types of 8 bits and less.
+    if not isinstance(found, torch.dtype) or not found.is_floating_point or found.itemsize < 2:
         got = f"{found} from the checkpoint" if dtype == "auto" else repr(dtype)
-        raise ValueError(f'dtype is "auto", None, or a floating-point dtype of torch, got {got}')
+        raise ValueError(
+            f'dtype is "auto", None, or a floating-point dtype of torch (16 bits or more), got {got}'
+        )
     return found
 
 
