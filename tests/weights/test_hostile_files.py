@@ -285,3 +285,13 @@ def test_nothing_is_written_beside_a_model(tmp_path: Path) -> None:
     with pytest.raises(WeightsError):
         open_checkpoint(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_sizes_and_folders_without_end(tmp_path: Path) -> None:
+    from llamatok import demo_checkpoint
+    from llamatok.weights import convert, parse_size
+
+    assert parse_size("9" * 400 + "GB") == 1 << 63
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="loop"):
+        convert(demo_checkpoint(), tmp_path / "loop")
