@@ -445,8 +445,8 @@ def look(seconds: float) -> Memory:
 def keep_nothing_free() -> None:
     """Has glibc give back what is freed, from 128 KB on.
 
-    By itself it raises that threshold to 64 MB by and by, and `malloc_trim` does not look at the ends of other
-    heaps than the first: each thread's heap would keep what its largest requests together have ever taken.
+    By itself it raises that threshold to 64 MB by and by, and `malloc_trim` looks at the end of the first
+    heap only: those of threads would keep what their largest requests have taken together.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -94,6 +94,10 @@ def test_beams(run: Run) -> None:
         (["--max-new-tokens", "0", PROMPT], 2, "expected a whole number above 0, got `0`"),
         (["--model", "no/such/folder", PROMPT], 1, "`no/such/folder`: no such file or folder"),
         (["--num-beams", "2", "--repetition-penalty", "x", PROMPT], 2, "got `x`"),
+        (["--threads", "9" * 20, PROMPT], 2, "--threads: at most 4096"),
+        (["--dtype", "float8_e5m2", PROMPT], 1, "16 bits or more"),
+        (["--max-new-tokens", "9" * 20, PROMPT], 2, "`max_new_tokens`: expected a whole number of at most"),
+        (["\udcff"], 2, "the text '\\udcff' is not UTF-8"),
     ],
 )
 def test_bad_calls_are_told(run: Run, arguments: list[str], status: int, message: str) -> None:

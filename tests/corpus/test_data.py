@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from llamatok import Tokenizer
@@ -185,6 +187,88 @@ def test_faults(corpus: Path, tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-10])
     with pytest.raises(ValueError, match="the manifest says"):
         TokenDataset(folder, sequence_length=8)[0]
+
+
+def rewritten(folder: Path, change: Any) -> None:
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+#: The file that says where documents begin, and a place in it of a number of so many bytes.
+INDEXES = {
+    "megatron": ("train_00000_text_document.idx", 18, 8),
+    "datatrove": ("00000_tokens.ds.index", 0, 8),
+    "litdata": ("chunk-0-0.bin", 0, 4),
+    "mds": ("shard.00000.mds", 8, 4),
+    "npy": ("train-00000.offsets.npy", 128 + 8, 8),
+}
+
+
+@pytest.mark.parametrize("number", [2**31 - 1, 2**31, 2**32 - 1, 2**59, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("form", list(INDEXES))
+def test_damaged_indexes_are_refused(form: str, number: int, corpus: Path, tmp_path: Path) -> None:
+    """Documents that begin elsewhere are not given out as if they were whole."""
+    folder = make(corpus, tmp_path / "out", form)
+    name, place, width = INDEXES[form]
+    content = bytearray((folder / name).read_bytes())
+    content[place : place + width] = (number % (1 << 8 * width)).to_bytes(width, "little")
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=r"00000.* damaged|chunk-0-0.* damaged"):
+        TokenDataset(folder)
+
+
+@pytest.mark.parametrize("offset", [-1, -(2**40), 2**31, 2**40])
+def test_arrow_files_whose_offsets_leave_them_are_refused(offset: int, corpus: Path, tmp_path: Path) -> None:
+    """Arrow's reader takes offsets as they are, and ended the process when they were used."""
+    folder = make(corpus, tmp_path / "out", "arrow")
+    path = folder / "train-00000.arrow"
+    with pa.ipc.open_file(path) as reader:
+        offsets = reader.get_batch(0).column("input_ids").offsets.to_numpy().astype("<i4").tobytes()
+    content = path.read_bytes()
+    place = content.index(offsets) + len(offsets) - 4
+    path.write_bytes(content[:place] + (offset % 2**32).to_bytes(4, "little") + content[place + 4 :])
+    with pytest.raises(ValueError, match=r"train-00000\.arrow.* damaged"):
+        TokenDataset(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/hostname", "../outside.bin", "a/../../outside.bin", "link.bin", "", 3]
+)
+def test_a_manifest_cannot_lead_out_of_its_folder(name: Any, corpus: Path, tmp_path: Path) -> None:
+    folder = make(corpus, tmp_path / "out", "nanogpt")
+    (tmp_path / "outside.bin").write_bytes((folder / "train_00000.bin").read_bytes())
+    (folder / "link.bin").symlink_to(tmp_path / "outside.bin")
+    rewritten(folder, lambda manifest: manifest["shards"][0]["files"][0].update(name=name))
+    with pytest.raises(ValueError, match=r"manifest\.json.*not within the folder"):
+        TokenDataset(folder, sequence_length=8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.pop("shards"),
+        lambda manifest: manifest.update(shards=None),
+        lambda manifest: manifest.update(settings=[]),
+        lambda manifest: manifest.update(format="pickle"),
+        lambda manifest: manifest.update(dtype="O"),
+        lambda manifest: manifest.update(dtype=["<u2"]),
+        lambda manifest: manifest["settings"].update(pack=0),
+        lambda manifest: manifest["settings"].update(pack="8"),
+        lambda manifest: manifest["shards"][0].update(tokens=-8),
+        lambda manifest: manifest["shards"][0].update(tokens=10**30),
+        lambda manifest: manifest["shards"][0].update(tokens=1e400),
+        lambda manifest: manifest["shards"][0].update(files=[]),
+    ],
+)
+def test_manifests_that_are_none_are_refused(change: Any, corpus: Path, tmp_path: Path) -> None:
+    folder = make(corpus, tmp_path / "out", "nanogpt")
+    rewritten(folder, change)
+    with pytest.raises(ValueError, match=r"manifest\.json` is no manifest of a run, or is damaged"):
+        TokenDataset(folder, sequence_length=8)
+    (folder / "manifest.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"manifest\.json"):
+        TokenDataset(folder, sequence_length=8)
 
 
 def test_a_training_loop_in_five_lines(corpus: Path, tmp_path: Path) -> None:

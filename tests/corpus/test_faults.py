@@ -360,3 +360,120 @@ def test_a_full_disk(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             run(source, tmp_path / "out", format=form, shard_size=5000)
     run(source, tmp_path / "out", format=form, shard_size=5000)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names of files are bytes on Linux")
+def test_names_of_files_that_are_not_utf8(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number, ending in enumerate(("jsonl", "txt", "jsonl.gz", "arrow", "parquet")):
+        table = pa.table({"text": ["hello"]})
+        sink = pa.BufferOutputStream()
+        if ending == "parquet":
+            pq.write_table(table, sink)
+        else:
+            with pa.ipc.new_file(sink, table.schema) as writer:
+                writer.write_table(table)
+        line = b'{"text": "hello"}\n'
+        content = {"jsonl": line, "txt": b"hello", "jsonl.gz": gzip.compress(line)}
+        path = os.fsencode(folder) + b"/\xff%d." % number + ending.encode()
+        with open(path, "wb") as file:
+            file.write(content.get(ending, sink.getvalue()))
+    report = tokenize(folder, tmp_path / "out", progress=False)
+    assert (report.documents, report.rejected) == (5, 0)
+    with pytest.raises(OutputError, match="is not UTF-8"):
+        tokenize(folder, os.fsdecode(os.fsencode(tmp_path) + b"/\xff"), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shard_size": "9" * 400 + "GB"}, "shard_size must be above 0, and no file is of"),
+        ({"block_size": "9" * 400}, "block_size must be above 0, and no file is of"),
+        ({"block_size": 1 << 40}, "block_bytes must be .* below 2 GiB"),
+        ({"text_key": "\udcff"}, "text_key is not text that UTF-8 can hold"),
+        ({"id_key": "\udcff"}, "id_key is not text"),
+        ({"delimiter": "\udcff"}, "delimiter is not text"),
+        ({"separator": "\udcff"}, "separator is not text"),
+        ({"columns": ["\udcff"], "format": "arrow"}, "columns is not text"),
+    ],
+)
+def test_settings_that_make_no_sense(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    with pytest.raises(CorpusError, match=message):
+        tokenize(tmp_path / "a.txt", tmp_path / "out", progress=False, **settings)
+
+
+def test_workers_without_end_are_as_many_as_there_is_work(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    assert tokenize(tmp_path / "a.txt", tmp_path / "out", progress=False, workers=10**18).documents == 1
+
+
+def broken_off(tmp_path: Path) -> Path:
+    """The folder of a run that a bad line has ended."""
+    lines = [json.dumps({"text": f"{n} " + "hello world " * 40}) + "\n" for n in range(60)]
+    (tmp_path / "in.jsonl").write_text("".join(lines) + "bad\n")
+    with pytest.raises(RejectedError):
+        run(tmp_path / "in.jsonl", tmp_path / "out", strict=True, dedup=True, checkpoint_seconds=60.0)
+    assert (tmp_path / "out" / ".llamatok" / "checkpoint.json").exists()
+    return tmp_path / "out"
+
+
+def _spool(name: str, length: Any) -> Callable[[Any], None]:
+    return lambda state: state["assembler"]["lanes"]["train"]["sink"]["spools"].update({name: length})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["renames"].append(["../../victim", "train.bin"]),
+        lambda state: state["renames"].append(["checkpoint.json", "../victim"]),
+        lambda state: state["renames"].append(["checkpoint.json", "/victim"]),
+        lambda state: state["renames"].append(["checkpoint.json", 3]),
+        _spool("/../../../victim", 0),
+        _spool("tokens", "3"),
+        lambda state: state.pop("journals"),
+        lambda state: state.update(phase="done"),
+        lambda state: state.update(position=[]),
+        lambda state: state["position"].update(unit="a"),
+        lambda state: state["assembler"]["lanes"].clear(),
+        lambda state: state["assembler"].update(seen="x"),
+    ],
+)
+def test_a_state_that_was_tampered_with(change: Callable[[Any], None], tmp_path: Path) -> None:
+    """It moves, cuts and writes nothing outside the folder, and is told in one error."""
+    folder = broken_off(tmp_path)
+    (tmp_path / "victim").write_text("mine")
+    path = folder / ".llamatok" / "checkpoint.json"
+    state = json.loads(path.read_bytes())
+    change(state)
+    path.write_text(json.dumps(state))
+    with pytest.raises(OutputError, match=r"state of the run .*is damaged"):
+        run(tmp_path / "in.jsonl", folder, strict=True, dedup=True, resume=True)
+    assert (tmp_path / "victim").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 3
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n')
+    assert run(tmp_path / "in.jsonl", folder, dedup=True, overwrite=True).documents == 1
+
+
+@pytest.mark.parametrize("name", ["plan.json", "checkpoint.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{}", "{", "[" * 100_000, '"a"'])
+def test_a_state_that_is_damaged(name: str, content: str, tmp_path: Path) -> None:
+    folder = broken_off(tmp_path)
+    (folder / ".llamatok" / name).write_text(content)
+    with pytest.raises(OutputError, match=r"state of the run .*is damaged"):
+        run(tmp_path / "in.jsonl", folder, strict=True, dedup=True, resume=True)
+
+
+@pytest.mark.parametrize("names", ["[3, null, {}]", '["../victim", "/victim", "folder", "\\u0000"]', "3"])
+def test_overwriting_removes_nothing_outside_the_folder(names: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hello")
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / "out" / "folder").mkdir(parents=True)
+    files = [{"name": name} for name in json.loads(names)] if names[0] == "[" else 3
+    (tmp_path / "out" / "manifest.json").write_text(json.dumps({"shards": [{"files": files}]}))
+    run(tmp_path / "a.txt", tmp_path / "out", overwrite=True)
+    assert (tmp_path / "victim").read_text() == "mine"
+    (tmp_path / "out" / "summary.json").write_text("{}")
+    with pytest.raises(OutputError, match="summary of the run"):
+        run(tmp_path / "a.txt", tmp_path / "out", resume=True)

@@ -79,6 +79,7 @@ ROWS: dict[str, list[list[str] | None]] = {
         ["models/config.py:num_labels"],
         ["models/config.py:MAX_COUNT"],
     ],
+    "new tokens": [["generation/config.py:MAX_TOKENS"], ["generation/config.py:MAX_ROWS"]],
     "a document of a corpus": [["corpus/sources/cut.py:LARGEST_DOCUMENT"]],
     "the window of a Zstandard stream": [["_frames.py:LARGEST_ZSTD_WINDOW"]],
 }

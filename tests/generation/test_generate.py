@@ -51,6 +51,8 @@ class Letters:
         ({"input_ids": [PROMPT], "stop_strings": "x"}, r"`stop_strings` needs the tokenizer"),
         ({"input_ids": [PROMPT] * 2, "prompt_lookup_num_tokens": 2}, r"takes one prompt, got 2"),
         ({"input_ids": [PROMPT], "seed": 1, "generator": torch.Generator()}, r"contradict each other"),
+        ({"input_ids": torch.zeros((0, 3), dtype=torch.int64)}, r"a prompt needs at least one token"),
+        ({"input_ids": torch.tensor([[1 + 2j]])}, r"`input_ids`: expected whole numbers"),
         ({"inputs_embeds": torch.zeros((1, 32))}, r"`inputs_embeds`: expected the shape"),
         (
             {"input_ids": [PROMPT] * 2, "attention_mask": [1] * 5},
@@ -139,6 +141,12 @@ def test_beams_that_cannot_go_on_leave_finished_texts(model: Any) -> None:
 
     found = model.generate([PROMPT], max_new_tokens=3, num_beams=2, logits_processor=[ends_or_nothing])
     assert found[0, len(PROMPT)].item() == 2
+
+
+def test_any_number_is_a_length_penalty(model: Any) -> None:
+    """A power beyond what a float holds is infinite."""
+    ids = model.generate([PROMPT], num_beams=2, length_penalty=1e308, max_new_tokens=4, eos_token_id=None)
+    assert ids.shape == (1, len(PROMPT) + 4)
 
 
 def test_a_mask_of_one_row_goes_with_a_prompt_of_one_row(model: Any) -> None:

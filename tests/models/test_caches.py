@@ -276,3 +276,14 @@ def test_static_buffers_of_another_dtype_than_the_model(model, held, computed):
     found = run(model.to(computed), ids, cache, (5, 1, 1, 5))
     assert found.dtype == computed
     assert_close(found.float(), expected, 1e-5 if held == computed == torch.float32 else 0.05)
+
+
+def test_a_window_without_measure_costs_nothing():
+    """The buffers grow with the text, not with the window that a file states."""
+    config = LlamaConfig(**SMALL, sliding_window=2**31 - 1)
+    cache = DynamicCache(config)
+    keys = torch.ones(1, config.num_key_value_heads, 5, config.head_dim)
+    for _ in range(100):
+        cache.update(keys, keys, 0)
+    assert cache.get_seq_length() == 500
+    assert cache.layers[0].keys.untyped_storage().nbytes() <= 4 * 100 * keys.nbytes

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import struct
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
-import torch
-
-from llamatok import _limited
-from llamatok.generation import GenerationConfig
-from llamatok.models import LlamaConfig, LlamaForCausalLM
-from llamatok.weights import WeightsError
-from llamatok.weights.open import open_checkpoint
+from llamatok import _limited  # noqa: E402
+from llamatok.generation import GenerationConfig  # noqa: E402
+from llamatok.models import LlamaConfig, LlamaForCausalLM  # noqa: E402
+from llamatok.weights import WeightsError  # noqa: E402
+from llamatok.weights.open import open_checkpoint  # noqa: E402
 
 
 def _text(text: str) -> bytes:
@@ -65,6 +66,94 @@ def test_gguf_headers_that_lie(name: str, tmp_path: Path) -> None:
         open_checkpoint(path)
 
 
+def _write_gguf(path: Path, keys: dict[str, Any], tensors: dict[str, Any]) -> None:
+    import gguf
+
+    writer = gguf.GGUFWriter(path, "llama")
+    for name in ("context_length", "embedding_length", "feed_forward_length", "block_count"):
+        writer.add_uint32(f"llama.{name}", 32)
+    writer.add_head_count(2)
+    for key, value in keys.items():
+        add = {str: writer.add_string, float: writer.add_float32, list: writer.add_array}[type(value)]
+        add(f"llama.{key}", value)
+    for name, tensor in tensors.items():
+        kind = gguf.GGMLQuantizationType.Q8_0 if tensor.dtype == torch.uint8 else None
+        writer.add_tensor(f"{name}.weight", tensor.numpy(), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    ("keys", "tensors"),
+    [
+        ({"rope.freq_base": "x"}, {}),
+        ({"rope.freq_base": float("nan")}, {}),
+        ({"rope.freq_base": [1, 2]}, {}),
+        ({"attention.layer_norm_rms_epsilon": "x"}, {}),
+        ({"rope.scaling.type": "yarn", "rope.scaling.factor": "x"}, {}),
+        ({"rope.scaling.type": "yarn", "rope.scaling.factor": float("inf")}, {}),
+        ({"rope.scaling.type": "yarn", "rope.scaling.factor": 2.0, "rope.scaling.yarn_beta_fast": "x"}, {}),
+        ({}, {"token_embd": (32,)}),
+        ({}, {"rope_freqs": (2, 8)}),
+        ({}, {"blk.0.attn_q": (3, 32)}),
+    ],
+)
+def test_gguf_files_whose_parts_do_not_fit(
+    keys: dict[str, Any], tensors: dict[str, Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("gguf")
+    shapes = {"token_embd": (64, 32), **tensors}
+    _write_gguf(tmp_path / "a.gguf", keys, {name: torch.zeros(shape) for name, shape in shapes.items()})
+    with pytest.raises(WeightsError, match=r"a\.gguf"):
+        open_checkpoint(tmp_path / "a.gguf")
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("tok_embeddings.weight", torch.ones(16)),
+        ("norm.weight", torch.tensor(1.0)),
+        ("layers.0.attention.wq.weight", torch.ones(16)),
+        ("layers.\u00b2.attention.wq.weight", torch.ones(16, 16)),
+        (f"layers.{'9' * 5000}.x.weight", torch.ones(16)),
+        ("layers.0.attention.wq.\ud800", torch.ones(16)),
+    ],
+)
+def test_shards_of_meta_whose_tensors_do_not_fit(name: str, tensor: Any, tmp_path: Path) -> None:
+    params = {"dim": 16, "n_layers": 1, "n_heads": 2}
+    (tmp_path / "params.json").write_text(json.dumps(params))
+    torch.save({"tok_embeddings.weight": torch.ones(64, 16), name: tensor}, tmp_path / "consolidated.00.pth")
+    with pytest.raises(WeightsError, match=tmp_path.name):
+        open_checkpoint(tmp_path)
+    (tmp_path / "params.json").write_text(json.dumps({**params, "rope_theta": 10**400}))
+    with pytest.raises(WeightsError, match="rope_theta"):
+        open_checkpoint(tmp_path)
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+    from llamatok import demo_checkpoint
+
+    tensors = {name: lazy.read() for name, lazy in open_checkpoint(demo_checkpoint()).tensors.items()}
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].long()
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    (tmp_path / "config.json").write_bytes((Path(demo_checkpoint()) / "config.json").read_bytes())
+    with pytest.raises(WeightsError, match=r"misshapen \(1\): model.norm.weight: torch.int64"):
+        LlamaForCausalLM.from_pretrained(tmp_path)
+
+
+def test_half_a_surrogate_in_a_configuration_is_converted(tmp_path: Path) -> None:
+    from llamatok.weights import convert
+
+    source = tmp_path / "source"
+    source.mkdir()
+    torch.save({"a": torch.ones(1)}, source / "pytorch_model.bin")
+    (source / "config.json").write_text('{"note": "\\ud800"}')
+    convert(source, tmp_path / "made")
+    assert json.loads((tmp_path / "made" / "config.json").read_text())["note"] == "\ud800"
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -91,6 +180,10 @@ def test_llama2c_headers_that_lie(content: bytes, tmp_path: Path) -> None:
         b'\x66\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}}'
         + b" " * 40,
         b'\x50\0\0\0\0\0\0\0{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,99999999999]}}' + b" " * 40,
+        b"\x60\0\0\0\0\0\0\0"
+        + b'{"a":{"dtype":"F32","shape":[0,1099511627776,1099511627776],"data_offsets":[0,0]}}'.ljust(96),
+        b"\x60\0\0\0\0\0\0\0"
+        + b'{"a":{"dtype":"F32","shape":[0,18446744073709551615],"data_offsets":[0,0]}}'.ljust(96),
     ],
 )
 def test_safetensors_headers_that_lie(content: bytes, tmp_path: Path) -> None:
@@ -172,6 +265,51 @@ def test_meta_tensors_that_do_not_fit(name: str, shape: tuple[int, ...], tmp_pat
         if shapes is sound:
             open_checkpoint(tmp_path)
     with pytest.raises(WeightsError, match=f"`{name}`"):
+        open_checkpoint(tmp_path)
+
+
+UNSTORED: dict[str, Callable[[], Any]] = {
+    "repeated": lambda: torch.ones(1).expand(1 << 20, 1 << 20),
+    "sparse": lambda: torch.zeros(1000, 1000).to_sparse(),
+    "sparse by rows": lambda: torch.zeros(1000, 1000).to_sparse_csr(),
+    "without data": lambda: torch.empty(1 << 20, 1 << 20, device="meta"),
+    "of negative sign": lambda: torch.zeros(4, dtype=torch.complex64).conj().imag,
+}
+
+
+@pytest.mark.parametrize("name", list(UNSTORED))
+@pytest.mark.filterwarnings("ignore:.*[Ss]parse:UserWarning")
+def test_pickled_tensors_whose_elements_are_not_stored(name: str, tmp_path: Path) -> None:
+    """A file of a kilobyte may hold a tensor of terabytes, all of it one element."""
+    (tmp_path / "config.json").write_text("{}")
+    torch.save({name: UNSTORED[name]()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=rf"pytorch_model\.bin`: tensor '{name}' is not stored"):
+        open_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"",
+        b"\x80\x02.",
+        b"\x80\x02e.",
+        b"\x80\x02K\x01Q.",
+        b"\x80\x02ctorch\nSize\nK\x03\x85R.",
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.",
+        b"\x80\x02cbuiltins\nbytearray\n\x8a\x07\0\0\0\0\0\0\x01\x85R.",
+        b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x01\0\0\0z\x86R.",
+        b"\x80\x02(X\x07\0\0\0storageK\x01tQ.",
+    ],
+)
+def test_pickles_that_are_none(program: bytes, tmp_path: Path) -> None:
+    """torch's reader ends with errors of any type; ours is one."""
+    sound = io.BytesIO()
+    torch.save({"a": torch.zeros(4)}, sound)
+    (tmp_path / "config.json").write_text("{}")
+    with zipfile.ZipFile(sound) as source, zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w") as target:
+        for name in source.namelist():
+            target.writestr(name, program if name.endswith("data.pkl") else source.read(name))
+    with pytest.raises(WeightsError, match=r"pytorch_model\.bin"):
         open_checkpoint(tmp_path)
 
 
@@ -260,3 +398,13 @@ def test_nothing_is_written_beside_a_model(tmp_path: Path) -> None:
     with pytest.raises(WeightsError):
         open_checkpoint(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_sizes_and_folders_without_end(tmp_path: Path) -> None:
+    from llamatok import demo_checkpoint
+    from llamatok.weights import convert, parse_size
+
+    assert parse_size("9" * 400 + "GB") == 1 << 63
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="loop"):
+        convert(demo_checkpoint(), tmp_path / "loop")

@@ -200,7 +200,20 @@ def test_damaged_pickles_are_told(tmp_path, zipped):
 
 
 @pytest.mark.parametrize(
-    "name", ["../model.safetensors", "/etc/passwd", "a/../../x", "", 3, ["x"], "C:\\x", "link"]
+    "name",
+    [
+        "../model.safetensors",
+        "/etc/passwd",
+        "a/../../x",
+        "",
+        3,
+        ["x"],
+        "C:\\x",
+        "link",
+        "loop",
+        "\ud800",
+        "x" * 999,
+    ],
 )
 def test_an_index_cannot_lead_out_of_its_folder(reference, tmp_path, name):
     write_folder(tmp_path / "outside", {}, lazily(reference().state))
@@ -208,6 +221,7 @@ def test_an_index_cannot_lead_out_of_its_folder(reference, tmp_path, name):
     folder.mkdir()
     (tmp_path / "model.safetensors").symlink_to(tmp_path / "outside" / "model.safetensors")
     (folder / "link").symlink_to(tmp_path / "outside" / "model.safetensors")
+    (folder / "loop").symlink_to("loop")
     (folder / "config.json").write_text("{}")
     index = {"weight_map": {"model.norm.weight": name}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))

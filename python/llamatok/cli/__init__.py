@@ -62,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), *error.hints, status=error.status)
     except llamatok.TokenizerError as error:
         return _fail(str(error))
+    except UnicodeEncodeError as error:
+        # Python keeps bytes of the command line that are not UTF-8 as halves of surrogate pairs.
+        return _fail(f"the text {error.object[:40]!a} is not UTF-8", status=2)
     except BrokenPipeError:
         # The reader has gone, as `head` does. Python flushes standard output once more at its exit:
         # give it somewhere to write.

@@ -11,6 +11,9 @@ from typing import Any
 from llamatok.cli import options
 from llamatok.cli.errors import CommandError, InputError, UsageError
 
+#: More than any machine has; torch takes what a C int holds.
+MAX_THREADS = 4096
+
 
 def number(least: float, most: float) -> Callable[[str], float]:
     """An argument that is a number within bounds, both included."""
@@ -108,6 +111,8 @@ def load(arguments: argparse.Namespace) -> tuple[Any, Any]:
     from llamatok.models import LlamaForCausalLM
 
     if arguments.threads is not None:
+        if arguments.threads > MAX_THREADS:
+            raise UsageError(f"--threads: at most {MAX_THREADS}, got {arguments.threads}")
         torch.set_num_threads(arguments.threads)
     path = demo_checkpoint() if arguments.model is None else arguments.model
     if not os.path.exists(path):

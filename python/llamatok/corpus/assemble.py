@@ -95,13 +95,17 @@ class Assembler:
                 split, state_folder, settings, dtype, tokenizer, vocab_size, self._hashing, self.finished
             )
             self._lanes[split] = Lane(place, number, buckets, pad_id)
-        if state is not None:
-            self.totals = Totals.from_json(state["totals"])
-            for split, lane in self._lanes.items():
-                lane.restore(state["lanes"][split])
-        self._seen = None
-        if settings.dedup:
-            self._seen = SeenHashes(state_folder, 0 if state is None else state["seen"])
+        self._seen: SeenHashes | None = None
+        try:
+            if state is not None:
+                self.totals = Totals.from_json(state["totals"])
+                for split, lane in self._lanes.items():
+                    lane.restore(state["lanes"][split])
+            if settings.dedup:
+                self._seen = SeenHashes(state_folder, 0 if state is None else state["seen"])
+        except BaseException:
+            self.close()
+            raise
 
     def apply(self, block: TokenBlock) -> dict[str, int]:
         """Adds a block; the counters tell what became of its documents."""

@@ -55,7 +55,8 @@ class Input:
         """The file as it is stored. Raises `MissingInputError`."""
         try:
             if self.is_local:
-                return cast(BinaryIO, pa.OSFile(self.path, "r"))
+                # As bytes: Arrow would encode the name by itself, and not all names are UTF-8.
+                return cast(BinaryIO, pa.OSFile(os.fsencode(self.path), "r"))
             filesystem, path = _filesystem(self.path)
             return cast(BinaryIO, filesystem.open(path, "rb"))
         except FileNotFoundError:
@@ -77,7 +78,7 @@ class Input:
         if not self.is_local:
             return pa.PythonFile(self.open(), mode="r")
         try:
-            return pa.memory_map(self.path, "r")
+            return pa.memory_map(os.fsencode(self.path), "r")
         except FileNotFoundError:
             raise self.vanished() from None
 

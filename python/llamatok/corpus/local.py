@@ -91,7 +91,7 @@ class _Reader:
         self._pool = ThreadPoolExecutor(readers, "llamatok-read")
         self._queues: deque[queue.Queue[Any]] = deque()
         self._waiting = iter(plan.units[skip.unit :])
-        for _ in range(readers + 1):
+        for _ in range(min(readers + 1, len(plan.units))):
             self._start_next()
 
     def _start_next(self) -> None:

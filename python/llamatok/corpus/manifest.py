@@ -78,7 +78,7 @@ def write_results(
         "shards": shards,
     }
     write_whole(os.path.join(output, "summary.json"), _json(report.to_json()))
-    write_whole(os.path.join(output, "report.html"), report_page(report, manifest).encode())
+    write_whole(os.path.join(output, "report.html"), report_page(report, manifest).encode("utf-8", "replace"))
     write_whole(os.path.join(output, "manifest.json"), _json(manifest))
     return report
 

@@ -104,6 +104,11 @@ def read_report(output: str, inputs: Any, settings: Settings, source: TokenizerS
             f"`{shown}` holds a finished run that differs in: {', '.join(differing)}",
             "name another output, or start anew with --overwrite",
         )
-    values.pop("megabytes_per_second", None)
-    values["length_histogram"] = [tuple(pair) for pair in values["length_histogram"]]
-    return Report(**{**values, "output": output})
+    try:
+        values.pop("megabytes_per_second", None)
+        values["length_histogram"] = [tuple(pair) for pair in values["length_histogram"]]
+        return Report(**{**values, "output": output})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise OutputError(
+            f"the summary of the run in `{shown}` is damaged: {error!r}", "start anew with --overwrite"
+        ) from None

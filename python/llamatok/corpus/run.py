@@ -18,9 +18,10 @@ import zlib
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
+from llamatok._paths import is_within
 from llamatok.corpus.assemble import Assembler
 from llamatok.corpus.documents import RawBlock, TokenBlock
-from llamatok.corpus.errors import InputChangedError, OutputError, RejectedError
+from llamatok.corpus.errors import CorpusError, InputChangedError, OutputError, RejectedError
 from llamatok.corpus.files import AppendFile, rename, sync_folder, write_whole, writing
 from llamatok.corpus.inputs import Input
 from llamatok.corpus.manifest import write_results
@@ -39,7 +40,7 @@ MANIFEST = "manifest.json"
 JOURNALS = ("rejects", "inputs", "shards")
 
 #: Phases of a run.
-READ, PLACE, FINISH, INDEX, REPORT = "read", "place", "finish", "index", "report"
+READ, PLACE, FINISH, INDEX, REPORT = PHASES = ("read", "place", "finish", "index", "report")
 
 
 class Skip:
@@ -97,6 +98,10 @@ class Run:
                 f"`{output}` is a URL: a run writes to a local folder",
                 "name one, and copy it when the run is finished",
             )
+        try:
+            output.encode()
+        except UnicodeEncodeError:
+            raise OutputError(f"the name of the output folder is not UTF-8: {output!r}") from None
         self.output = os.path.abspath(output)
         self.state_folder = os.path.join(self.output, STATE)
         self.source = source
@@ -128,10 +133,22 @@ class Run:
                     "continue it with --resume, or pass --overwrite",
                 )
             self._take_lock()
-            with open(plan_path, "rb") as file:
-                self.plan = Plan.from_json(file.read(), inputs)
-            self.plan.check_same(inputs, self.settings, self.source, self._shown)
-            self._restore()
+            try:
+                with open(plan_path, "rb") as file:
+                    self.plan = Plan.from_json(file.read(), inputs)
+                self.plan.check_same(inputs, self.settings, self.source, self._shown)
+                self._restore()
+            except CorpusError:
+                raise
+            except (
+                ValueError,
+                TypeError,
+                LookupError,
+                AttributeError,
+                ArithmeticError,
+                RecursionError,
+            ) as error:
+                raise self._damaged(f"{type(error).__name__}: {error}") from error
             return
         manifest = os.path.join(self.output, MANIFEST)
         if os.path.exists(manifest) and resume:
@@ -156,20 +173,24 @@ class Run:
         names = ["manifest.json", "rejects.jsonl", "summary.json", "report.html"]
         shards = os.path.join(self.state_folder, "shards")
         if os.path.exists(manifest):
-            with contextlib.suppress(ValueError, KeyError), open(manifest, "rb") as file:
+            with contextlib.suppress(ValueError, KeyError, TypeError), open(manifest, "rb") as file:
                 names += [part["name"] for shard in json.load(file)["shards"] for part in shard["files"]]
         elif os.path.exists(shards):
             with open(shards, "rb") as file:
                 for line in file:
-                    with contextlib.suppress(ValueError, KeyError):
+                    with contextlib.suppress(ValueError, KeyError, TypeError):
                         names += [part["name"] for part in json.loads(line)["files"]]
         for name in names:
-            path = os.path.join(self.output, name)
             # A manifest is a file that anybody may have written: it names nothing outside its folder.
-            if os.path.realpath(path).startswith(os.path.realpath(self.output) + os.sep):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
+            if is_within(self.output, name):
+                with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                    os.unlink(os.path.join(self.output, name))
         shutil.rmtree(self.state_folder, ignore_errors=True)
+
+    def _damaged(self, reason: str) -> OutputError:
+        return OutputError(
+            f"the state of the run in `{self._shown}` is damaged: {reason}", "start anew with --overwrite"
+        )
 
     def _take_lock(self) -> None:
         """Keeps other processes out, until this one ends in whatever way."""
@@ -192,13 +213,15 @@ class Run:
         if os.path.exists(path):
             with open(path, "rb") as file:
                 checkpoint = json.load(file)
-        self.phase = checkpoint["phase"] if checkpoint else READ
-        self.position: dict[str, Any] = checkpoint["position"] if checkpoint else _start()
+        self.phase = READ if checkpoint is None else checkpoint["phase"]
+        if self.phase not in PHASES:
+            raise self._damaged(f"there is no phase {self.phase!r}")
+        self.position: dict[str, Any] = _start() if checkpoint is None else checkpoint["position"]
         if self.phase == READ:
             self.plan.check_inputs(self.position["unit"], self.position["block"])
-        if checkpoint:
+        if checkpoint is not None:
             self._rename(checkpoint["renames"])
-        lengths = checkpoint["journals"] if checkpoint else dict.fromkeys(JOURNALS, 0)
+        lengths = dict.fromkeys(JOURNALS, 0) if checkpoint is None else checkpoint["journals"]
         for name in JOURNALS:
             self._journals[name] = AppendFile(os.path.join(self.state_folder, name), lengths[name])
         tokenizer = self.source.tokenizer
@@ -211,7 +234,7 @@ class Run:
             tokenizer.vocab_size,
             pad_id,
             self.plan.buckets,
-            checkpoint["assembler"] if checkpoint else None,
+            None if checkpoint is None else checkpoint["assembler"],
         )
         self._checkpointed = self._started = time.monotonic()
         self.progress.begin(
@@ -408,6 +431,9 @@ class Run:
 
     def _rename(self, renames: list[list[str]]) -> None:
         for temporary, name in renames:
+            # The state is a file that anybody may have written, as a manifest is.
+            if os.path.basename(temporary) != temporary or not is_within(self.output, name):
+                raise self._damaged(f"it would move {temporary!r} to {name!r}")
             rename(os.path.join(self.state_folder, temporary), os.path.join(self.output, name))
         if renames:
             sync_folder(self.output)

@@ -44,10 +44,10 @@ def parse_size(size: int | str, what: str = "size") -> int:
         if match is None or match[2] not in _UNITS:
             raise CorpusError(f"{what} is not a size: `{size}`", "write it as 500MB or 1GiB")
         number, unit = float(match[1]), match[2]
-    value = int(number * _UNITS[unit])
-    if value < 1:
-        raise CorpusError(f"{what} must be above 0: `{size}`")
-    return value
+    value = number * _UNITS[unit]
+    if not 1 <= value < 1 << 63:
+        raise CorpusError(f"{what} must be above 0, and no file is of 2**63 bytes: `{size}`")
+    return int(value)
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,10 @@ class Settings:
         _one_of("long_documents", self.long_documents, ("drop", "truncate"))
         _one_of("pack_remainder", self.pack_remainder, ("drop", "pad"))
         _one_of("invalid_utf8", self.invalid_utf8, ("reject", "replace"))
+        for name in ("text_key", "id_key", "separator", "delimiter"):
+            _is_text(name, getattr(self, name))
+        for name in self.columns or ():
+            _is_text("columns", name)
         if not self.text_key:
             raise CorpusError("text_key is empty")
         if self.separator is not None and not self.separator:
@@ -104,8 +108,8 @@ class Settings:
             raise CorpusError(f"pack must be between 2 and {1 << 24} tokens: {self.pack}")
         if self.seed < 0 or self.seed >= 1 << 64:
             raise CorpusError(f"seed must be between 0 and 2**64 - 1: {self.seed}")
-        if self.block_bytes < 1 << 10:
-            raise CorpusError(f"block_bytes must be at least 1024: {self.block_bytes}")
+        if not 1 << 10 <= self.block_bytes < 1 << 31:
+            raise CorpusError(f"block_bytes must be at least 1024, and below 2 GiB: {self.block_bytes}")
         if self.columns and self.format not in TABLE_FORMATS:
             raise CorpusError(
                 f"format `{self.format}` has no room for source columns",
@@ -145,6 +149,13 @@ class Settings:
         """The settings that `to_json` gave."""
         columns = values.get("columns")
         return cls(**{**values, "columns": None if columns is None else tuple(columns)})
+
+
+def _is_text(what: str, value: str | None) -> None:
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError:
+        raise CorpusError(f"{what} is not text that UTF-8 can hold: {value!r}") from None
 
 
 def _one_of(what: str, value: str, allowed: tuple[str, ...]) -> None:

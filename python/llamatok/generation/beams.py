@@ -7,6 +7,7 @@ finished.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -132,7 +133,7 @@ def _finish(
 ) -> tuple[_Beams, Tensor]:
     """The best finished texts, with those that finish at this step."""
     config = state.config
-    scores = nexts.scores / ((length + 1 - state.prompt_length) ** config.length_penalty)
+    scores = nexts.scores / _power(length + 1 - state.prompt_length, config.length_penalty)
     full = complete.all(dim=1, keepdim=True) & (config.early_stopping is True)
     scores = scores + (full.float() + (~open_).float() + (~newly).float()) * _OUT
     merged = _Beams(
@@ -144,12 +145,19 @@ def _finish(
     return best, torch.cat((complete, newly), dim=1).take_along_dim(indices, dim=1)
 
 
+def _power(length: int, penalty: float) -> float:
+    try:
+        return float(length**penalty)
+    except OverflowError:  # as torch has it
+        return math.inf
+
+
 def _may_improve(state: State, live: _Beams, done: _Beams, complete: Tensor) -> Tensor:
     """Whether the best live text could still beat the worst finished one: bool of shape (batch, 1)."""
     config = state.config
     longest = config.early_stopping == "never" and config.length_penalty > 0.0
     length = (state.max_length if longest else state.length) - state.prompt_length
-    hoped_for = live.scores[:, :1] / (length**config.length_penalty)
+    hoped_for = live.scores[:, :1] / _power(length, config.length_penalty)
     worst = torch.where(complete, done.scores.min(dim=1, keepdim=True).values, _OUT)
     better: Tensor = (hoped_for > worst).any(dim=-1, keepdim=True)
     return better

@@ -9,7 +9,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import ItemsView, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -169,6 +169,9 @@ class GenerationConfig:
             value = getattr(self, name)
             if value is not None or name in _NEEDED:
                 _check(self, name, _is_whole(value) and value >= least, f"a whole number of at least {least}")
+        for name, most in _LIMITS.items():
+            value = getattr(self, name)
+            _check(self, name, value is None or value <= most, f"a whole number of at most {most}")
         for name, (low, high, text) in _RANGES.items():
             value = getattr(self, name)
             if value is not None or name in _NEEDED:
@@ -187,13 +190,19 @@ class GenerationConfig:
             '"dynamic" or "static"',
         )
         stops = [self.stop_strings] if isinstance(self.stop_strings, str) else self.stop_strings or []
-        _check(
-            self, "stop_strings", all(isinstance(stop, str) and stop for stop in stops), "non-empty strings"
-        )
+        texts = isinstance(stops, (list, tuple)) and all(isinstance(stop, str) and stop for stop in stops)
+        _check(self, "stop_strings", texts, "non-empty strings")
         bad = self.bad_words_ids
         if bad is not None:
             proper = isinstance(bad, list) and bad and all(_is_ids(ids) and ids for ids in bad)
             _check(self, "bad_words_ids", bool(proper), "a non-empty list of non-empty lists of ids")
+        _check(self, "sequence_bias", _is_biases(self.sequence_bias), "sequences of ids, each with a number")
+        for name in ("bos_token_id", "pad_token_id"):
+            value = getattr(self, name)
+            _check(self, name, value is None or _is_token(value), "an id")
+        ends = self.eos_token_id if isinstance(self.eos_token_id, (list, tuple)) else [self.eos_token_id]
+        are_tokens = self.eos_token_id is None or all(_is_token(id) for id in ends)
+        _check(self, "eos_token_id", are_tokens, "an id or a list of ids")
         first, last = self.forced_bos_token_id, self.forced_eos_token_id
         _check(self, "forced_bos_token_id", first is None or _is_ids([first]), "an id")
         whole = last if isinstance(last, (list, tuple)) else [last]
@@ -328,6 +337,15 @@ _COUNTS = {
     "top_k": 0,
     "no_repeat_ngram_size": 0,
 }
+#: What rows and columns are made of at once, so that no file asks for memory without end.
+MAX_TOKENS = 1 << 24
+MAX_ROWS = 1 << 12
+_LIMITS = {
+    "max_length": MAX_TOKENS,
+    "max_new_tokens": MAX_TOKENS,
+    "num_beams": MAX_ROWS,
+    "num_return_sequences": MAX_ROWS,
+}
 _RANGES = {
     "max_time": (0.0, float("inf"), "seconds, at least 0"),
     "temperature": (0.0, sys.float_info.max, "a finite number of at least 0"),
@@ -350,12 +368,32 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_number(value: Any) -> bool:
+    # A whole number of JSON may be beyond what is a float.
+    return isinstance(value, float) or (_is_whole(value) and abs(value) <= sys.float_info.max)
+
+
+def _is_token(value: object) -> bool:
+    """Whether it may be the id of a special token; files have -1 where there is none."""
+    return isinstance(value, int) and _is_whole(value) and -1 <= value < 1 << 31
 
 
 def _is_ids(value: object) -> bool:
     return isinstance(value, (list, tuple)) and all(_is_whole(id) and id >= 0 for id in value)
+
+
+def _is_biases(value: object) -> bool:
+    if value is None:
+        return True
+    pairs = value.items() if isinstance(value, Mapping) else value
+    return isinstance(pairs, (list, tuple, ItemsView)) and all(
+        isinstance(pair, (list, tuple))
+        and len(pair) == 2
+        and _is_ids(pair[0])
+        and len(pair[0]) > 0
+        and _is_number(pair[1])
+        for pair in pairs
+    )
 
 
 def _check(config: GenerationConfig, name: str, holds: bool, expected: str) -> None:

@@ -72,7 +72,7 @@ class Prompt:
                 ids, has_ids = torch.tensor([[bos]], device=device), True
             else:
                 ids = torch.zeros(embeds.shape[:2], dtype=torch.int64, device=device)
-        if ids.shape[1] == 0:
+        if ids.numel() == 0:
             raise ValueError("`input_ids`: a prompt needs at least one token")
         size = model.config.vocab_size
         if has_ids and bool(((ids < 0) | (ids >= size)).any()):
@@ -90,7 +90,7 @@ def _as_ids(ids: Any, device: torch.device) -> Tensor:
         raise ValueError("`input_ids`: the rows differ in length; pad them on the left") from None
     if ids.dim() == 1:
         ids = ids[None]
-    if ids.dim() != 2 or (ids.is_floating_point() and ids.numel()):
+    if ids.dim() != 2 or ((ids.is_floating_point() or ids.is_complex()) and ids.numel()):
         raise ValueError(
             f"`input_ids`: expected whole numbers of shape (rows, length),"
             f" got {ids.dtype} of {tuple(ids.shape)}"

@@ -241,7 +241,8 @@ class SlidingWindowLayer(CacheLayer):
             if self.keys is not None and self.values is not None:
                 keys, values = torch.cat((self.keys, keys), dim=2), torch.cat((self.values, values), dim=2)
             kept = min(keys.shape[2], self.window - 1)
-            room = kept + max(self.window, _FIRST_ROOM)
+            # As much again, not the window: that may be wider than any text.
+            room = kept + max(kept, _FIRST_ROOM)
             first = keys.shape[2] - kept
             self._keys, self._values = (
                 _grown(keys[:, :, first:], kept, room),

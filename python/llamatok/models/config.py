@@ -387,8 +387,11 @@ class LlamaConfig(PretrainedConfig):
             raise ValueError(f"`head_dim` must be even, for RoPE turns pairs; got {self.head_dim}")
         if not 0 <= self.attention_dropout < 1:
             raise ValueError(f"`attention_dropout` must be in [0, 1), got {self.attention_dropout!r}")
-        if self.rms_norm_eps <= 0:
-            raise ValueError(f"`rms_norm_eps` must be above 0, got {self.rms_norm_eps!r}")
+        _check_number("rms_norm_eps", self.rms_norm_eps, above=0.0)
+        if not isinstance(self.hidden_act, str) and not callable(self.hidden_act):
+            raise ValueError(f"`hidden_act` must be a name or a function, got {self.hidden_act!r}")
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            _check_token(name, getattr(self, name))
         for name, whole in (("hidden_size", self.hidden_size), ("intermediate_size", self.intermediate_size)):
             if whole % self.pretraining_tp:
                 raise ValueError(
@@ -495,6 +498,13 @@ def _check_count(name: str, value: Any) -> None:
     limit = MAX_COUNTS.get(name, MAX_COUNT)
     if value > limit:
         raise ValueError(f"`{name}` is {value}, more than the limit of {limit}")
+
+
+def _check_token(name: str, value: Any) -> None:
+    """An id, several for the end of sequence, or None; files have -1 where there is no such token."""
+    ids = value if isinstance(value, (list, tuple)) and name == "eos_token_id" else [value]
+    if any(isinstance(id, bool) or not isinstance(id, (int, type(None))) for id in ids):
+        raise ValueError(f"`{name}` must be an id, got {value!r}")
 
 
 def _check_number(name: str, value: Any, *, least: float | None = None, above: float | None = None) -> None:

@@ -79,7 +79,7 @@ def _write(
     overrides: dict[str, Any],
     progress: bool | ProgressCallback | None,
 ) -> None:
-    if Path(folder).resolve() == Path(checkpoint.path).resolve():
+    if os.path.realpath(folder) == os.path.realpath(checkpoint.path):
         raise WeightsError(f"`{folder}` is the source itself; name another folder to write to")
     if dtype == "auto":
         wanted = checkpoint.dtype()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llamatok._limited import read_object
+from llamatok._paths import is_within
 from llamatok.weights.errors import WeightsError
 
 
@@ -39,8 +40,13 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 def write_json(path: str | os.PathLike[str], value: object) -> None:
     """Writes `value` as indented JSON, atomically."""
+    text = json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    try:
+        content = text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON has as an escape only
+        content = (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
     with atomic_file(path) as file:
-        file.write((json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode())
+        file.write(content)
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -58,24 +64,19 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 def file_within(folder: Path, name: object, named_by: Path) -> Path:
     """The file that `named_by` (an index in `folder`) calls `name`.
 
-    An index is data from strangers: its names stay within the folder, `..` and symlinks included. The one
-    exception is the cache of huggingface_hub, where `snapshots/REVISION/FILE` links to `blobs/HASH`.
+    An index is data from strangers: its names stay within the folder (`llamatok._paths`).
 
     Raises:
         WeightsError: the name is no relative path, leads out of the folder, or to no file.
     """
-    if not isinstance(name, str) or not name or os.path.isabs(name) or "\0" in name or "\\" in name:
-        raise WeightsError(f"`{named_by}` names a file that is no relative path: {name!r}")
-    root = folder.resolve()
-    path = (folder / name).resolve()
-    allowed = [root]
-    if root.parent.name == "snapshots":
-        allowed.append(root.parent.parent / "blobs")
-    if ".." in Path(name).parts or not any(path.is_relative_to(place) for place in allowed):
-        raise WeightsError(f"`{named_by}` names a file outside its folder: `{name}`")
-    if not path.is_file():
-        raise WeightsError(f"`{named_by}` names a file that is not there: `{name}`")
-    return folder / name
+    if not is_within(folder, name):
+        raise WeightsError(
+            f"`{named_by}` names a file that is not within its folder, by a relative path: {name!r}"
+        )
+    path = folder / str(name)
+    if not os.path.isfile(path):
+        raise WeightsError(f"`{named_by}` names a file that is not there: {name!r}")
+    return path
 
 
 def sync_folder(folder: Path) -> None:

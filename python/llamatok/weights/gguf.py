@@ -111,7 +111,10 @@ class _Metadata:
 
     def number(self, key: str, default: float | None = None) -> float | None:
         value = self.own(key, default)
-        if value is not None and (not isinstance(value, (int, float)) or isinstance(value, bool)):
+        if value is None:
+            return None
+        # NaN is not below infinity either.
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not -1e300 < value < 1e300:
             raise WeightsError(f"`{self.path}`: the metadata `llama.{key}` must be a number, found {value!r}")
         return value
 
@@ -160,8 +163,13 @@ def _lazy(entry: Any, path: str) -> LazyTensor:
     def dequantized() -> torch.Tensor:
         import gguf
 
-        rows = stored().reshape(-1, size // max(shape[0], 1)) if len(shape) > 1 else stored()
-        return torch.from_numpy(gguf.dequantize(rows, entry.tensor_type)).reshape(shape)
+        try:
+            rows = stored().reshape(-1, size // max(shape[0], 1)) if len(shape) > 1 else stored()
+            return torch.from_numpy(gguf.dequantize(rows, entry.tensor_type)).reshape(shape)
+        except (ValueError, RuntimeError) as error:
+            raise WeightsError(
+                f"`{path}`: tensor `{entry.name}` of {shape} is no whole blocks of {kind}: {error}"
+            ) from None
 
     return LazyTensor(shape, torch.float32, dequantized)
 

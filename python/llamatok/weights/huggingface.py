@@ -90,7 +90,8 @@ def _read_shards(index: Path, read: Any) -> dict[str, LazyTensor]:
     for name, file in places.items():
         if not isinstance(file, str):
             raise WeightsError(f"`{index}` names a file that is no relative path: {file!r}")
-        by_file.setdefault(file, []).append(name)
+        # Spelled in one way, so that no file is read more than once: not "./a" beside "a".
+        by_file.setdefault(str(Path(file)) if file else file, []).append(name)
     tensors: dict[str, LazyTensor] = {}
     absent: list[str] = []
     for file, names in by_file.items():
@@ -118,7 +119,8 @@ def parse_size(size: int | str) -> int:
         if match is None:
             raise ValueError(f"expected a size such as `5GB` or `500MiB`, got `{size}`")
         number, unit, binary = match.groups()
-        size = int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
+        bytes_ = float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " ")
+        size = int(min(bytes_, 1 << 63))
     if size <= 0:
         raise ValueError(f"a shard needs room for more than {size} bytes")
     return size

@@ -127,8 +127,12 @@ def _wanted_dtype(dtype: torch.dtype | str | None, config: Any, checkpoint: Chec
         found = getattr(config, "dtype", None) or checkpoint.dtype()
     else:
         found = getattr(torch, dtype.removeprefix("torch."), None)
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f'dtype is "auto", None, or a floating-point dtype of torch, got {dtype!r}')
+    # Nothing is computed in types of 8 bits and less.
+    if not isinstance(found, torch.dtype) or not found.is_floating_point or found.itemsize < 2:
+        got = f"{found} from the checkpoint" if dtype == "auto" else repr(dtype)
+        raise ValueError(
+            f'dtype is "auto", None, or a floating-point dtype of torch (16 bits or more), got {got}'
+        )
     return found
 
 
@@ -194,9 +198,10 @@ def plan(model: nn.Module, checkpoint: Checkpoint, *, strict: bool = True) -> Pl
     made = Plan()
     by_identity: dict[int, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    floating: dict[str, bool] = {}
     first: dict[str, str] = {}
     for name, parameter in _persistent(model):
-        shapes[name] = tuple(parameter.shape)
+        shapes[name], floating[name] = tuple(parameter.shape), parameter.is_floating_point()
         first[name] = by_identity.setdefault(id(parameter), name)
         made.aliases.setdefault(first[name], []).append(name)
 
@@ -210,6 +215,8 @@ def plan(model: nn.Module, checkpoint: Checkpoint, *, strict: bool = True) -> Pl
                 unexpected.append(name)
         elif first[name] in made.sources:
             continue  # a second copy of a tied parameter
+        elif tensor.dtype.is_floating_point != floating[name]:
+            misshapen.append(f"{name}: {tensor.dtype} in the checkpoint")
         elif tensor.shape != shapes[name]:
             misshapen.append(f"{name}: {tensor.shape} in the checkpoint, {shapes[name]} in the model")
         else:

@@ -91,7 +91,7 @@ class _Params:
             value = values.get(name)
             if value is None:
                 return default
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not value > 0:
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e300:
                 raise WeightsError(f"`{path}`: `{name}` must be a number above 0, found {value!r}")
             return float(value)
 
@@ -163,6 +163,11 @@ def _joined(name: str, shards: Sequence[PickledFile], params: _Params) -> LazyTe
     kind = name.removesuffix(".weight").removesuffix(".bias")
     kind = kind.split(".", 2)[2] if kind.startswith("layers.") else kind
     width = params.head_dim
+    dimensions = 1 if name.endswith(".bias") else 2
+    if kind in (*BY_ROWS, *BY_COLUMNS, "tok_embeddings") and any(
+        len(shape) != dimensions for shape in shapes
+    ):
+        raise WeightsError(f"`{shards[0].path}`: `{name}` has not {dimensions} dimensions: {shapes[0]}")
 
     if kind.endswith("norm"):
         return _checked(name, (params.dim,), shapes[0], dtype, shards, lambda: shards[0].read(name))

@@ -59,15 +59,20 @@ class PickledFile:
                 f"`{self.path}` is damaged or holds more than tensors, and loading it might run code:"
                 f" {reason[0]}"
             ) from None
-        except OSError:
-            raise
-        # torch checks little: what a damaged file leads to is an error of any type.
+        # torch's reader checks little: a damaged file leads to errors of any type.
         except Exception as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise
             raise WeightsError(f"`{self.path}` is no file of torch.save, or is cut short: {error}") from None
         if not isinstance(loaded, dict) or not all(
             isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in loaded.items()
         ):
             raise WeightsError(f"`{self.path}` holds something other than a dictionary of tensors")
+        for name, tensor in loaded.items():
+            if any("\ud800" <= character <= "\udfff" for character in name):
+                raise WeightsError(f"`{self.path}`: the name of a tensor is not UTF-8: {name!r}")
+            if not _is_plain(tensor):
+                raise WeightsError(f"`{self.path}`: tensor {name!r} is not stored number by number")
         return loaded
 
     def _load_mapped(self) -> object:
@@ -80,6 +85,16 @@ class PickledFile:
                 raise
         self._mapped = False
         return torch.load(self.path, map_location="cpu", weights_only=True)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether the file has each element: a view may repeat a few bytes without end, or be sparse."""
+    return (
+        tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not (tensor.is_quantized or tensor.is_nested or tensor.is_neg() or tensor.is_conj())
+        and tensor.nbytes <= tensor.untyped_storage().nbytes()
+    )
 
 
 def read_bin(path: str | os.PathLike[str]) -> dict[str, LazyTensor]:

@@ -68,7 +68,8 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, LazyTensor]:
     """The tensors of a safetensors file. Only the header is read; the data is mapped, tensor by tensor.
 
     Raises:
-        WeightsError: the file is damaged, or holds a dtype that torch or this package does not know.
+        WeightsError: the file is damaged, or holds a dtype or a shape that torch or this package does not
+            know.
     """
     file = _MappedFile(os.fspath(path))
     tensors: dict[str, LazyTensor] = {}
@@ -80,12 +81,16 @@ def read_safetensors(path: str | os.PathLike[str]) -> dict[str, LazyTensor]:
             raise WeightsError(
                 f"`{path}`: tensor `{name}` has a dtype that is not supported: {part.get_dtype()}"
             )
-        tensors[name] = _lazy(file, name, tuple(part.get_shape()), dtype)
+        tensors[name] = _lazy(file, name, tuple(part.get_shape()), dtype, os.fspath(path))
     return tensors
 
 
-def _lazy(file: _MappedFile, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> LazyTensor:
-    empty = torch.empty(shape, dtype=dtype, device="meta")
+def _lazy(file: _MappedFile, name: str, shape: tuple[int, ...], dtype: torch.dtype, path: str) -> LazyTensor:
+    try:
+        empty = torch.empty(shape, dtype=dtype, device="meta")
+    # The package checks sizes, but a tensor without elements may have any other dimensions.
+    except (RuntimeError, TypeError):
+        raise WeightsError(f"`{path}`: tensor `{name}` has a shape that is not possible: {shape}") from None
     return LazyTensor(shape, dtype, lambda: file.read(name, empty.nbytes))
 
 

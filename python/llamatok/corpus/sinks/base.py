@@ -176,6 +176,8 @@ class Sink(ABC):
         self.documents = state["documents"]
         self.tokens = state["tokens"]
         for name, length in state["spools"].items():
+            if name not in (*self.spools, "positions"):
+                raise ValueError(f"shards have no part {name!r}")
             self.spool(name, length)
         self.restore_format(state["format"])
 
