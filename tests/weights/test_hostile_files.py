@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from llamatok import _limited  # noqa: E402
-from llamatok.generation import GenerationConfig  # noqa: E402
-from llamatok.models import LlamaConfig, LlamaForCausalLM  # noqa: E402
-from llamatok.weights import WeightsError  # noqa: E402
-from llamatok.weights.open import open_checkpoint  # noqa: E402
+import torch
+
+from llamatok import _limited
+from llamatok.generation import GenerationConfig
+from llamatok.models import LlamaConfig, LlamaForCausalLM
+from llamatok.weights import WeightsError
+from llamatok.weights.open import open_checkpoint
 
 
 def _text(text: str) -> bytes:
